@@ -526,6 +526,7 @@ def backfill(
 
     DATASET is a file, a folder or a pattern, as for replay: a path on this machine, or a URL that
     fsspec can read. An interrupted backfill continues where it stopped when it is started again.
+    A row whose id came before with the same vector is left out.
     """
     if not pins_baseline and (start or end):
         raise SettingsError("--from and --to need --baseline")
@@ -538,7 +539,7 @@ def backfill(
             from ingest.store.migrate import migrate
     except ModuleNotFoundError as error:
         raise click.ClickException(needs(error, "scale")) from error
-    found = Dataset.open(dataset, model, options, skips)
+    found = Dataset.open(dataset, model, options, skips, once=settings.ingest.ids == "once")
     with (
         # Only a baseline may come before everything else.
         embedded.connection_string(settings.database, creates=pins_baseline) as store,

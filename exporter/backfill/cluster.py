@@ -20,7 +20,7 @@ import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, Worker
 from distributed.client import ClosedClientError
 
-from exporter.backfill.dataset import Dataset, Part
+from exporter.backfill.dataset import Dataset, Hashes, Part
 from exporter.backfill.plan import Run
 from exporter.backfill.replay import Judge, Row, measure_run
 from exporter.backfill.sorting import Scratch, SortedRoute, slots_of
@@ -107,6 +107,8 @@ def started(workers: int | None = None) -> Iterator[Client]:
 def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> Stream:
     """Read the times of a data set's vectors.
 
+    As in the service, a vector is left out if the one before it of the same id is the same.
+
     Parameters
     ----------
     client : Client
@@ -129,7 +131,25 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
                 details = {"file": dataset.name(file), "rows": found.skipped, "first": found.reason}
                 _log.warning("rows that cannot be used are skipped", extra=details)
             read(1)
-    return Stream.of(dataset, surveys)
+    stream = Stream.of(dataset, surveys)
+    later, earlier = stream.repeats(surveys)
+    if len(later) and not dataset.once:
+        positions = np.union1d(later, earlier)
+        hashes = _fingerprints(client, dataset, stream, positions)
+        one, other = (hashes[np.searchsorted(positions, each)] for each in (later, earlier))
+        later = later[one == other]
+    if len(later):
+        _log.info("vectors that came again are left out", extra={"vectors": len(later)})
+        stream = stream.without(later)
+    return stream
+
+
+def _fingerprints(client: Client, dataset: Dataset, stream: Stream, positions: Positions) -> Hashes:
+    """Return hashes of the vectors at one or more positions, shape (n,)."""
+    order = np.sort(stream.order[positions])
+    stretches = stream.route(order).stretches
+    found = np.concatenate(list(_results(client, Dataset.fingerprints, [dataset], stretches)))
+    return found[np.searchsorted(order, stream.order[positions])]
 
 
 def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions) -> Vectors:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from ingest.files.reader import SUFFIXES, Dimensions, File, Rows, Want, naming, 
 from ingest.files.remote import answering
 from ingest.files.source import Source, partitions
 from ingest.runtime.errors import PayloadError
+
+Hashes = NDArray[np.uint64]
 
 
 class Part(NamedTuple):
@@ -41,12 +44,14 @@ class Part(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """When the vectors of a file were made.
+    """When the vectors of a file were made, and their ids.
 
     Attributes
     ----------
     times : list of ndarray of float64, shape (n,)
         Of each part, in the order of the rows: seconds since the epoch.
+    ids : list of ndarray of uint64, shape (n,)
+        Of each part: hashes of the ids, 0 without one.
     skipped : int
         Rows that cannot be used.
     reason : str
@@ -56,6 +61,7 @@ class Survey(NamedTuple):
     """
 
     times: list[NDArray[np.float64]]
+    ids: list[Hashes]
     skipped: int
     reason: str
     stamp: str
@@ -77,6 +83,8 @@ class Dataset:
         Whether rows that cannot be used are left out. Otherwise they are errors.
     expected : int or None
         Dimension of the vectors, if rows of another one are to be left out.
+    once : bool
+        Whether any second vector of an id is left out, rather than only the same one.
     """
 
     source: Source
@@ -84,10 +92,16 @@ class Dataset:
     options: Options = field(default_factory=Options)
     skips: bool = False
     expected: int | None = None
+    once: bool = False
 
     @classmethod
     def open(
-        cls, url: str, model_name: str, options: Options | None = None, skips: bool = False
+        cls,
+        url: str,
+        model_name: str,
+        options: Options | None = None,
+        skips: bool = False,
+        once: bool = False,
     ) -> Dataset:
         """Find the files of a folder or pattern, or use a single file.
 
@@ -104,7 +118,8 @@ class Dataset:
         )
         if not files:
             raise PayloadError(f"{found.url} has no folder {key}=... of model {model_name}")
-        dataset = cls(dataclasses.replace(found, files=files), model_name, options, skips)
+        source = dataclasses.replace(found, files=files)
+        dataset = cls(source, model_name, options, skips, once=once)
         return dataclasses.replace(dataset, expected=dataset.dimension()) if skips else dataset
 
     @property
@@ -141,7 +156,7 @@ class Dataset:
         return None
 
     def survey(self, file: str) -> Survey:
-        """Read the times of the model's vectors in a file.
+        """Read the times and ids of the model's vectors in a file.
 
         Raises
         ------
@@ -149,19 +164,22 @@ class Dataset:
             If a column is missing or of another type, or a time is missing or out of range.
         """
         found: list[NDArray[np.float64]] = []
+        ids: list[Hashes] = []
         skipped, reason = 0, ""
         with opened(self.source, file, self.options) as content:
             self._check(content)
             stamp = self._stamp(file)
-            want: tuple[Want, ...] = ("times", "models")
+            want: tuple[Want, ...] = ("times", "models", "ids")
             for part in range(content.parts):
-                times = [np.empty(0)]
+                times, hashes = [np.empty(0)], [np.empty(0, np.uint64)]
                 for rows, chosen in self._rows(content, part, self.expected, want):
                     times.append(rows.times[chosen])
+                    hashes.append(_id_hashes(rows, chosen))
                     skipped += len(rows.faults)
                     reason = reason or next(map(str, rows.faults), "")
                 found.append(np.concatenate(times))
-        return Survey(found, skipped, reason, stamp)
+                ids.append(np.concatenate(hashes))
+        return Survey(found, ids, skipped, reason, stamp)
 
     def vectors(
         self, part: Part, numbers: Numbers, dimension: int | None = None
@@ -198,6 +216,11 @@ class Dataset:
                 seen += len(chosen)
         raise self._changed(part)
 
+    def fingerprints(self, part: Part, numbers: Numbers) -> Hashes:
+        """Return hashes of vectors of a part, as `vectors` reads them, shape (n,)."""
+        batches = self.vectors(part, numbers)
+        return np.array([_hash(each.tobytes()) for batch in batches for each in batch], np.uint64)
+
     def name(self, file: str) -> str:
         """Return the URL of a file, without credentials."""
         return self.source.name(file)
@@ -231,7 +254,7 @@ class Dataset:
         """Yield rows of a part, and which of them are the model's."""
         if self.skips:
             # A row must be bad in every pass, or in none.
-            want = ("vectors", "times", "models")
+            want = ("vectors", "times", "models", "ids")
         dimensions = Dimensions()
         if dimension is not None:
             dimensions.known = {None: dimension, self.model_name: dimension}
@@ -255,3 +278,17 @@ class Dataset:
         if not self.skips:
             raise PayloadError(str(faults[0]))
         return chosen[~missing], dataclasses.replace(rows, faults=[*rows.faults, *faults])
+
+
+def _id_hashes(rows: Rows, chosen: Positions) -> Hashes:
+    found = np.zeros(len(chosen), np.uint64)
+    if rows.ids:
+        ids = (rows.ids[row] for row in chosen.tolist())
+        found[:] = [
+            0 if each is None else _hash(each.encode(errors="surrogatepass")) for each in ids
+        ]
+    return found
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest())

@@ -111,6 +111,26 @@ class Stream:
         first = np.cumsum([0, *(group.vectors for group in groups)])
         return cls(groups, first, all_times[order], order)
 
+    def without(self, positions: Positions) -> Stream:
+        """Leave out vectors."""
+        kept = np.ones(len(self.times), np.bool_)
+        kept[positions] = False
+        return Stream(self.groups, self.first, self.times[kept], self.order[kept])
+
+    def repeats(self, surveys: Sequence[Survey]) -> tuple[Positions, Positions]:
+        """Find vectors whose id came before, given the surveys of the files.
+
+        Returns
+        -------
+        later, earlier : ndarray of int64, shape (r,)
+            Positions of these vectors, and of the last vector of the same id before each.
+        """
+        ids = np.concatenate([hashes for survey in surveys for hashes in survey.ids])[self.order]
+        by_id = np.argsort(ids, kind="stable")
+        ids = ids[by_id]
+        same = np.flatnonzero((ids[1:] == ids[:-1]) & (ids[1:] != 0))
+        return by_id[same + 1], by_id[same]
+
     def file(self, position: int) -> str:
         """Return the file that has the vector at a position; -1 is the newest."""
         group = int(self.places(self.order[[position]]).groups[0])

@@ -168,6 +168,30 @@ def test_files_in_any_order_give_the_same_history(
     assert list(scratch.iterdir()) == []
 
 
+def test_a_lake_that_was_written_at_least_once_gives_the_same_history(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    expected: dict[tuple[float, str], HistoryRow],
+) -> None:
+    vectors, times = stream
+    again = np.flatnonzero(np.random.default_rng(0).random(len(times)) < 0.3)
+    which = np.concatenate([np.arange(len(times)), again])
+    written = np.concatenate([times, np.round(times[again] + 5, 6)])
+    order = np.argsort(written, kind="stable")
+    ids = pa.array([f"request-{number}" for number in which[order]])
+    parquet.write_table(
+        table(vectors[which[order]], written[order], id=ids), tmp_path / "lake.parquet"
+    )
+    filling = backfill(client, str(tmp_path))
+    filling.pin(store, Selection(first=FITTED))
+    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 8), vectors[:FITTED])
+    filling.run(store, SETTINGS)
+    assert_same_numbers(rows(connection), expected)
+
+
 def test_files_in_no_order_need_a_place_to_be_sorted_in(
     client: Client, tmp_path: Path, store: str, stream: tuple[Vectors, Floats]
 ) -> None:

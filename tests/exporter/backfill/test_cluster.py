@@ -12,6 +12,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import psycopg
+import pyarrow as pa
 import pytest
 from distributed import Client, LocalCluster
 from pyarrow import parquet
@@ -107,6 +108,28 @@ def test_vectors_of_another_dimension_than_the_baselines_are_refused(
     other = write(tmp_path / "other", rows_of_three, made()[2_000:2_150], files=1)
     with pytest.raises(PayloadError, match=r"000\.parquet: row 0 has .* 3 components, .* 8"):
         backfill(client, other).run(store, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("once", "kept"), [(False, [0, 1, 2, 4, 5, 6]), (True, [0, 1, 2, 4])], ids=["revise", "once"]
+)
+def test_vectors_that_come_again_are_left_out_as_in_the_service(
+    client: Client, tmp_path: Path, once: bool, kept: list[int]
+) -> None:
+    ids = ["a", "b", None, "a", None, "a", "a", "b"]
+    numbers = np.array([[1, 9], [2, 9], [3, 9], [1, 9], [3, 9], [4, 9], [1, 9], [2, 9]], np.float32)
+    times = START + np.arange(8.0)
+    # In the order of time across files, not in that of the files.
+    for file, chosen in enumerate(([7, 2, 3, 0], [6, 5, 1, 4])):
+        column = pa.array([ids[row] for row in chosen])
+        parquet.write_table(
+            table(numbers[chosen], times[chosen], id=column), tmp_path / f"{file}.pq"
+        )
+    dataset = Dataset.open(str(tmp_path), "m", once=once)
+    stream = cluster.survey(client, dataset, id)
+    np.testing.assert_array_equal(stream.times, times[kept])
+    read = cluster.fetch(client, dataset, stream, np.arange(len(kept)))
+    np.testing.assert_array_equal(read, numbers[kept])
 
 
 def test_an_unreachable_scheduler_is_an_error() -> None:
