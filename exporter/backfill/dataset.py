@@ -22,6 +22,10 @@ from ingest.runtime.errors import PayloadError
 
 Hashes = NDArray[np.uint64]
 
+_STAMPS = {"size", "mtime", "etag", "lastmodified", "last_modified", "last-modified", "updated"}
+"""What file systems call the size, time and version of a file. Owners and inodes, which they know,
+too, may differ between machines."""
+
 
 class Part(NamedTuple):
     """A part of a file that can be read by itself: a row group of Parquet, or else all of it.
@@ -34,7 +38,7 @@ class Part(NamedTuple):
     vectors : int
         How many vectors of the model it has. They are numbered from 0.
     stamp : str
-        What the file system said of the file when it was surveyed; differs when it changes.
+        Size, time and version of the file when it was surveyed.
     """
 
     file: str
@@ -226,9 +230,10 @@ class Dataset:
         return self.source.name(file)
 
     def _stamp(self, file: str) -> str:
-        """Return what the file system knows of a file: size, time, version, as far as it does."""
+        """Return the size, time and version of a file, as far as its file system knows them."""
         with naming(self.name(file)), answering():
-            return str(self.source.filesystem.ukey(file))
+            info = self.source.filesystem.info(file)
+        return str({name: info[name] for name in sorted(info) if name.lower() in _STAMPS})
 
     def _check_same(self, part: Part) -> None:
         if self._stamp(part.file) != part.stamp:
