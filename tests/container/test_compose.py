@@ -94,6 +94,8 @@ def test_grafana_reads_the_store_as_a_role_that_changes_nothing(
     """The script runs as PostgreSQL's image runs it: once, in a database without tables."""
     parts = conninfo_to_dict(empty_database)
     grafana = compose["services"]["grafana"]["environment"]
+    postgresql = compose["services"]["postgresql"]["environment"]
+    assert grafana["POSTGRESQL_PASSWORD"] == postgresql["GRAFANA_PASSWORD"]
     role, password = grafana["POSTGRESQL_USER"], 'it\'s "quoted"'
     # As Docker Compose passes it: a doubled $ is one.
     script = compose["configs"]["reader"]["content"].replace("$$", "$")

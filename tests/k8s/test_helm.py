@@ -280,6 +280,8 @@ def test_a_release_whose_name_no_service_may_have_is_refused(chart: Chart) -> No
     assert '"2024-drift-embedding-drift" is no prefix' in error.value.stderr
     found = chart({"fullnameOverride": "drift-2024"}, release="2024.drift")
     assert of_kind(found, "Service")[0]["metadata"]["name"].startswith("drift-2024-")
+    found = chart({"fullnameOverride": "drift--"})
+    assert of_kind(found, "Service")[0]["metadata"]["name"].startswith("drift-exporter")
 
 
 @pytest.mark.parametrize(

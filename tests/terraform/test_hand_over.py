@@ -35,7 +35,11 @@ esac
 KUBECTL = """#!/bin/sh
 case "$1" in
     create) exec '{kubectl}' "$@" ;;
-    get) [ ! -e "$PARTS/labels" ] || cat "$PARTS/labels" ;;
+    get)
+        [ "$2 $3" = "namespace embedding-drift" ] || exit 1
+        [ "$4 $5" = "--ignore-not-found --output=jsonpath={{.metadata.labels}}" ] || exit 1
+        [ ! -e "$PARTS/labels" ] || cat "$PARTS/labels"
+        ;;
     apply) echo --- >>"$PARTS/applied" && cat >>"$PARTS/applied" ;;
 esac
 """

@@ -7,7 +7,7 @@ have dots in its name, a Service may not. */}}
 {{- define "embedding-drift.fullname" -}}
 {{- $name := include "embedding-drift.name" . -}}
 {{- $both := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
-{{- $prefix := default $both .Values.fullnameOverride | replace "." "-" | trunc 40 | trimSuffix "-" -}}
+{{- $prefix := default $both .Values.fullnameOverride | replace "." "-" | trunc 40 | regexFind "^.*[^-]" -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $prefix) -}}
 {{- fail (printf "%q is no prefix for the names of Services: it must begin with a letter, and may have only a-z, 0-9 and hyphens; set fullnameOverride, or choose another name for the release" $prefix) -}}
 {{- end -}}
