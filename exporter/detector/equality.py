@@ -47,7 +47,8 @@ _ROUNDING = 3e-5
 """Tolerance within which only the last digits of float32 differ. Vectors of a fixed set of texts
 have no others between this and a larger one."""
 _FEWEST_DIFFERENT = 50
-"""Vectors in such a set, at least. Few may be the classes of a classifier."""
+"""Vectors in such a set, at least, besides those that are alone: few may be the classes of a
+classifier."""
 _AXES = 16
 """Random axes of the grid. More tell vectors apart better, but a border parts equal ones more
 often, unless the cells are wider."""
@@ -154,7 +155,7 @@ def _is_safe(
     """
     if np.mean(beyond > within) > _MOST_BETWEEN:
         return False
-    different = n * np.mean(1 / within)
+    different = n * np.mean((within > 1) / within)
     is_fixed = np.mean(within > rounded) <= _MOST_BETWEEN and different >= _FEWEST_DIFFERENT
     return bool(is_fixed or np.mean(within == 1) >= _LEAST_ALONE)
 

@@ -126,11 +126,13 @@ def test_outputs_of_a_classifier_are_different() -> None:
 @pytest.mark.parametrize(
     ("classes", "logit"), [(2, 8), (3, 8), (10, 8), (60, 8), (60, 12), (10, 16), (40, 16)]
 )
+@pytest.mark.parametrize("unsure", [0, 30])
 def test_outputs_of_a_classifier_that_is_sure_of_few_classes_are_different(
-    classes: int, logit: float
+    classes: int, logit: float, unsure: int
 ) -> None:
     random = np.random.default_rng(0)
     logits = logit * np.eye(classes)[random.integers(classes, size=3_000)]
+    logits[:unsure] /= 8
     assert different(softmax(logits + 0.5 * random.normal(size=logits.shape))) > 2_900
 
 
