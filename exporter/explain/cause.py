@@ -72,6 +72,8 @@ _PAIRS = 10
 _SAME_TEXT = 5e-5
 """Cosine distance of the same text's vectors, from which its encoder has changed. Rounding to
 float16 or bfloat16 gives 6e-6 at most, and rounding to int8 gives 4e-4."""
+_SAME_VECTOR = 0.01
+"""The same as a share of the length."""
 _MOVED = 0.05
 """Share of these pairs whose vectors differ, from which the model is another one: one odd text of
 many does not tell."""
@@ -130,7 +132,8 @@ class Facts(NamedTuple):
     duplicates : float
         Decades of surprise of the repeats in the window.
     equal, equal_before : float
-        Share of the window, and of the baseline, of the three most frequent vectors of the window.
+        Share of the window, and of the baseline, of the three most frequent vectors of the window
+        that are more frequent than in the baseline.
     silent : int
         Dimensions that have become constant.
     length : float
@@ -205,11 +208,22 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     same_texts = f.pairs >= _PAIRS
     moved = same_texts and f.pairs_moved >= max(_MOVED, _HALF * f.changed, 2 / f.pairs)
     gained = f.equal - f.equal_before
+    others = max(_STUCK, _HALF * (1 - gained))
     # Of a model that has changed, popular texts have new vectors. So copies of these count as
-    # gained, but the other vectors have changed, too.
-    have_others_changed = moved or f.changed - gained > _HALF * (1 - gained)
-    # A popular query may grow. Where all vectors repeat, no number of repeats surprises.
-    are_too_many = f.duplicates >= SURPRISING or gained >= _HALF
+    # gained, but the other vectors have changed, or their texts, or their version, too.
+    is_other_version = not same_texts and f.other_version >= max(_FAR, _HALF * f.changed)
+    have_others_changed = (
+        moved
+        or (is_other_version and f.other_version - gained > _STUCK)
+        or f.changed - gained > others
+    )
+    # A popular query may grow. Where all vectors repeat, no number of repeats surprises. And
+    # vectors without any near vector in the baseline are zeros, say, if they are copies.
+    are_too_many = (
+        f.duplicates >= SURPRISING
+        or (f.score >= SURPRISING and gained >= _HALF)
+        or _FAR <= f.far <= gained + _FAR
+    )
     if are_too_many and gained >= max(_STUCK, _HALF * f.changed) and not have_others_changed:
         before = f", {f.equal_before:.0%} before" if round(100 * f.equal_before) else ""
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer{before}"
@@ -232,7 +246,7 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if coarse and f.changed < _FAR:
         yield "precision", _coarser(f), changed
     if not same_texts:
-        if f.changed >= _FAR and f.other_version >= max(_FAR, _HALF * f.changed):
+        if f.changed >= _FAR and is_other_version:
             versions = (
                 f"{f.other_version:.0%} of the vectors have a model_version that the baseline lacks"
                 f", most often {f.version}; the baseline has {f.version_before}"
@@ -304,9 +318,7 @@ def measure(
     length = max(float(np.median(lengths)), _SHORTEST) / max(float(np.median(usual)), _SHORTEST)
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
-    hashes = detector.fingerprints(new)
-    copies = _copies(hashes, new, old)
-    copied = [hashes[rows[0]] for rows in copies]
+    copies, equal_before = _copies(detector, new, old)
     pairs, moved = _same_texts(window, baseline, copies)
     version, version_before, other_version = _versions(window, baseline)
     deviation = np.maximum(places.std(axis=0), _LEAST_DEVIATION)
@@ -318,7 +330,7 @@ def measure(
         directions_changed=_directions(detector, compared.changed, new, lengths, usual, length),
         duplicates=duplicates,
         equal=sum(map(len, copies)) / len(new),
-        equal_before=float(np.isin(detector.fingerprints(old), copied).mean()),
+        equal_before=equal_before,
         silent=_silent(new, old, length, effect),
         length=length,
         bits=_mantissa_bits(old) - _mantissa_bits(new),
@@ -358,17 +370,25 @@ def _directions(
     return detector.changed_ratio(rescaled.astype(np.float32)).estimate
 
 
-def _copies(hashes: NDArray[np.int64], new: Vectors, old: Vectors) -> list[NDArray[np.intp]]:
-    """Return the rows of the most frequent vectors of a window.
+def _copies(detector: Detector, new: Vectors, old: Vectors) -> tuple[list[NDArray[np.intp]], float]:
+    """Return the rows of the most frequent vectors of a window, and their share of the baseline.
 
-    One large number in all vectors gives them one direction, and one hash. They are no copies if
-    they still vary as the baseline's vectors do.
+    Only those that became more frequent. One large number in all vectors gives them one direction:
+    they are no copies if they still vary as the baseline's vectors do.
     """
+    hashes, hashes_before = detector.fingerprints(new), detector.fingerprints(old)
     different, counts = np.unique(hashes, return_counts=True)
     top = np.argsort(-counts, kind="stable")[:_MOST_EQUAL]
-    rows = [np.flatnonzero(hashes == different[each]) for each in top if counts[each] > _MOST_EQUAL]
     most = _ALIKE * old.var(axis=0, dtype=np.float64).sum()
-    return [each for each in rows if new[each].var(axis=0, dtype=np.float64).sum() <= most]
+    copies, before = [], 0.0
+    for each in top[counts[top] > _MOST_EQUAL]:
+        rows = np.flatnonzero(hashes == different[each])
+        usual = float((hashes_before == different[each]).mean())
+        is_copied = new[rows].var(axis=0, dtype=np.float64).sum() <= most
+        if is_copied and len(rows) / len(new) > usual:
+            copies.append(rows)
+            before += usual
+    return copies, before
 
 
 def _silent(new: Vectors, old: Vectors, length: float, effect: float) -> int:
@@ -477,14 +497,16 @@ def _same_texts(
         if text and before.setdefault(text, row) != row:
             repeats.append((row, before[text]))
     texts = window.texts
-    stuck = {
-        row
-        for rows in map(np.ndarray.tolist, copies)
-        if len({texts[row] for row in rows} - {None}) > 1
-        for row in rows
-    }
+    vectors = window.vectors
+    stuck = np.zeros(len(window), bool)
+    for rows in copies:
+        if len({texts[row] for row in rows.tolist()} - {None}) > 1:
+            one = vectors[rows[0]]
+            # A border of the cells may part some of its copies from the others.
+            stuck[rows] = True
+            stuck |= norms(vectors - one) <= _SAME_VECTOR * norms(one[None])
     # One text that comes again and again is one witness, by its newest vector.
-    newest = {text: row for row, text in enumerate(texts) if text in before and row not in stuck}
+    newest = {text: row for row, text in enumerate(texts) if text in before and not stuck[row]}
     pairs = [(row, before[text]) for text, row in newest.items()]
     if not pairs or _moved(baseline.vectors, baseline.vectors, repeats) > 0:
         return 0, 0.0

@@ -56,16 +56,27 @@ STUCK = DRIFT._replace(duplicates=20.0, equal=0.3)
         (STUCK._replace(equal=0.1), "other mix"),
         (STUCK._replace(equal=0.6, equal_before=0.4), "stuck"),
         (STUCK._replace(equal=0.6, equal_before=0.5), "other mix"),
-        (STUCK._replace(changed=1.0, equal=1.0, silent=64), "stuck"),
+        (STUCK._replace(changed=1.0, equal=1.0, equal_before=0.001, silent=64), "stuck"),
+        # A border of the cells parts some copies.
+        (STUCK._replace(changed=1.0, equal=0.96), "stuck"),
+        (STUCK._replace(changed=1.0, equal=0.94), "other mix"),
         # As many repeats as are no drift.
         (STUCK._replace(duplicates=1.9), "other mix"),
         # Half of the window is too many even where the baseline repeats.
         (STUCK._replace(duplicates=0.0, equal=0.5), "stuck"),
+        (STUCK._replace(duplicates=0.0, equal=0.5, score=1.9), "none"),
+        # Few zeros, as few as may repeat.
+        (STUCK._replace(duplicates=0.0, changed=0.1, equal=0.1, far=0.1), "stuck"),
+        (STUCK._replace(duplicates=0.0, equal=0.16, far=0.3), "model"),
         # The others changed, too: popular queries have new vectors.
         (STUCK._replace(changed=0.6, equal=0.4), "stuck"),
         (STUCK._replace(changed=0.8, equal=0.5, far=0.8), "model"),
         (STUCK._replace(changed=1.0, equal=0.6, length=3.0, directions_changed=0.0), "scale"),
         (STUCK._replace(pairs=12, pairs_moved=1.0), "model"),
+        (STUCK._replace(changed=0.65, equal=0.4, other_version=0.65), "model"),
+        (STUCK._replace(changed=0.65, equal=0.4, other_version=0.65, pairs=12), "stuck"),
+        # The new version is the one that is stuck.
+        (STUCK._replace(changed=1.0, equal=1.0, other_version=1.0), "stuck"),
         (DRIFT._replace(silent=2), "model"),
         (DRIFT._replace(n=49, far=1.0), "unknown"),
         (DRIFT._replace(length=1.05, directions_changed=0.01), "scale"),
@@ -290,6 +301,17 @@ def test_copies_of_three_vectors_are_counted_beyond_those_of_the_baseline(
     assert decide(facts).kind == "stuck"
 
 
+def test_a_popular_vector_that_the_stuck_ones_displace_is_no_copy(draw: Draw) -> None:
+    baseline = draw(KNOWN, 2_000)
+    baseline[::3] = baseline[0]
+    window = draw(KNOWN, 1_000)
+    window[::10] = baseline[0]
+    stuck = window[1].copy()
+    window[np.arange(1_000) % 10 > 0] = stuck
+    found = explain(Detector.fit(baseline), Observations(baseline), Observations(window))
+    assert found.cause == Cause("stuck", ("90% of the vectors are copies of three or fewer",))
+
+
 @pytest.mark.parametrize("noise", [0, 1e-6, 4e-3])
 def test_copies_may_differ_in_their_last_digits(
     facts_of: FactsOf, draw: Draw, noise: float
@@ -331,7 +353,14 @@ def test_texts_of_which_a_stuck_encoder_makes_one_vector_do_not_tell_of_another_
     facts = facts_of(window, (texts[:1_000], texts))
     assert (facts.pairs, facts.pairs_moved) == (749, 0)
     assert decide(facts).kind == "stuck"
+    # Neither do copies that a border of the cells parts from the others.
+    window[:] = baseline[2]
+    error = np.random.default_rng(0).normal(size=window.shape)
+    facts = facts_of((window * (1 + 4e-3 * error)).astype(np.float32), (texts[:1_000], texts))
+    assert 0.8 < facts.equal < 1
+    assert facts.pairs == 0
     # One text that comes again and again may have another vector: that of another model.
+    window = baseline[:1_000].copy()
     window[::4] = turned(window[1:2])
     repeated = texts[:1_000]
     repeated[::4] = ["text 0"] * 250
