@@ -62,8 +62,7 @@ class Arrivals:
         if not len(self):
             return self
         horizon = min(float(self.times[-1]), now) - seconds
-        # Not each that is old: the store's clock may have stepped back.
-        return self.part(slice(int(np.argmax(self.times > horizon)), None))
+        return self.part(slice(_first_later(self.times, horizon), None))
 
     def put(self, slots: NDArray[np.intp], arrivals: Arrivals) -> None:
         """Replace those at these places."""
@@ -83,6 +82,17 @@ class Arrivals:
 
     def _map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrivals:
         return Arrivals(*(change(getattr(self, name)) for name in self.__slots__))
+
+
+def _first_later(times: NDArray[np.float64], horizon: float) -> int:
+    """Return the place of the earliest time that is later than a horizon; the end if none is.
+
+    Times ascend, unless the store's clock was ahead: those of vectors before this place are then
+    later than they were. A query for what is later than the horizon begins there, too.
+    """
+    later = np.where(times > horizon, times, np.inf)
+    first = int(np.argmin(later)) if len(later) else 0
+    return first if first < len(later) and later[first] < np.inf else len(later)
 
 
 class Ring:
@@ -139,11 +149,8 @@ class Ring:
         return float(self._kept.times[position % self._capacity])
 
     def after(self, horizon: float) -> int:
-        """Return the position of the oldest vector that was stored later than ``horizon``."""
+        """Return the position of the earliest vector that was stored later than ``horizon``."""
         times = self._kept.times[: self.end - self.start]
         oldest = self.start % self._capacity
-        before, wrapped = times[oldest:], times[:oldest]
-        found = int(before.searchsorted(horizon, "right"))
-        if found == len(before):
-            found += int(wrapped.searchsorted(horizon, "right"))
-        return self.start + found
+        in_order = np.concatenate([times[oldest:], times[:oldest]])
+        return self.start + _first_later(in_order, horizon)

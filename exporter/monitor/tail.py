@@ -44,8 +44,7 @@ vectors may take as long into the windows."""
 _REPLICA_LATE_SECONDS = 60.0
 """Seconds for which acknowledged vectors may be on their way through a replica."""
 _STEP_SECONDS = 10.0
-"""Seconds by which the store's clock must go back between two polls to have been ahead before. By
-fewer, servers that are read in turn may differ."""
+"""Seconds by which the store's clock must be behind that of the poll before."""
 _NUMBERS = 100_000
 """Numbers of vectors that are looked at together."""
 
@@ -237,7 +236,7 @@ class Tail:
                 ):
                     self._log_rewind(model.row, row.last_seq)
                     model = self._renew(row)
-                elif _was_ahead(row, model.row):
+                elif self._was_ahead(row, model.row):
                     # What seemed too old has left the windows, and what is due seems far away.
                     _log.warning(
                         "the store's clock went back; the windows are reloaded",
@@ -299,6 +298,20 @@ class Tail:
             return _has_less(connection, known)
         with suppress(StoreUnavailable), self._primary.borrow() as primary:
             return _has_less(primary, known)
+        return False
+
+    def _was_ahead(self, row: ModelRow, known: ModelRow) -> bool:
+        """Whether the store's clock was ahead when the row before was read.
+
+        Replicas that are read in turn may have clocks that differ, so the primary's decides.
+        """
+        if _is_older(row, known) or not _is_ahead(known, row):
+            return False
+        if self._primary is self._pool:
+            return True
+        with suppress(StoreUnavailable), self._primary.borrow() as primary:
+            found = changes.model(primary, known.model_name)
+            return found is not None and _is_ahead(known, found)
         return False
 
     def _log_rewind(self, known: ModelRow, last_seq: int) -> None:
@@ -446,9 +459,9 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
     )
 
 
-def _was_ahead(row: ModelRow, known: ModelRow) -> bool:
-    """Whether the store's clock was ahead when the row before was read."""
-    return not _is_older(row, known) and known.now - row.now > timedelta(seconds=_STEP_SECONDS)
+def _is_ahead(known: ModelRow, row: ModelRow) -> bool:
+    """Whether a row that was read before is from a later time."""
+    return known.now - row.now > timedelta(seconds=_STEP_SECONDS)
 
 
 def _has_less(connection: psycopg.Connection, known: ModelRow) -> bool:

@@ -86,6 +86,10 @@ EXAMPLES: dict[str, tuple[Step, ...]] = {
         *(_SEND, _LOOK, ("pass_time", 22_000.0), _SEND, _LOOK, ("set_clock_back", 22_000.0)),
         *(_LOOK, _SEND, _LOOK),
     ),
+    "many vectors came while the clock was ahead": (
+        *(_SEND, _LOOK, ("pass_time", 22_000.0), *[_SEND, ("pass_time", 300.0)] * 10, _LOOK),
+        *(("set_clock_back", 22_000.0), _LOOK, *[_SEND, ("pass_time", 300.0), _LOOK] * 6),
+    ),
     "the clock was ahead between two polls": (
         *(_SEND, _LOOK, _SEND, ("pass_time", 22_000.0), _SEND, ("set_clock_back", 22_000.0)),
         *(_LOOK, _SEND, _LOOK),

@@ -75,3 +75,20 @@ def test_the_next_baseline_is_due_as_usual_after_the_clock_of_the_store_was_ahea
         connection.execute("update clock.moved set seconds = 0")
         wait_for(lambda: days() == pytest.approx(1, abs=0.1), "what comes next")
         tail.stop()
+
+
+def test_replicas_whose_clocks_differ_are_no_clock_that_went_back(
+    moved: str, store: str, connection: psycopg.Connection, vectors: NDArray[np.float32]
+) -> None:
+    partitions.ensure(connection)
+    baseline.pin_vectors(connection, "m", vectors[:300], time.time() + np.arange(300.0), "test")
+    models, settings = Models(), MonitoringSettings(check_interval=1)
+    with sync_pool(moved, 1) as replicas, sync_pool(store, 1) as primary:
+        tail = Tail(replicas, models, settings, primary=primary)
+        tail.poll()
+        windows = models.by_name["m"].windows
+        for behind in (20, 0, 20, 0):
+            connection.execute("update clock.moved set seconds = -%s", [behind])
+            tail.poll()
+        assert models.by_name["m"].windows is windows
+        tail.stop()
