@@ -152,8 +152,8 @@ class Queue:
             end = min(len(part), room)
             room -= end
             # Copy slices: a view would keep all of a large array until its last row is sent.
-            for at in range(0, end, self._batch_size):
-                cut = part.pick(range(at, min(at + self._batch_size, end)))
+            for at in range(0, end, self._largest_batch):
+                cut = part.pick(range(at, min(at + self._largest_batch, end)))
                 self._queue.append(_Waiting(cut, due))
                 self._bytes += _size(cut)
             self._queued += end
