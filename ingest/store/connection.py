@@ -48,7 +48,8 @@ select concat_ws('; ',
     select relnamespace::regnamespace::text from pg_class
     where oid = to_regclass('baseline_embedding')), nullif(current_setting('search_path'), ''), (
     select extnamespace::regnamespace::text from pg_extension where extname = 'vector'
-    and extnamespace::regnamespace::name <> all (current_schemas(true)))),
+    and extnamespace::regnamespace::name <> all (current_schemas(true))
+    and current_schema() is not null)),
   'set local statement_timeout = 0',
   'set local lock_timeout = 0',
   'set local tcp_keepalives_idle = 10',
@@ -63,9 +64,10 @@ statements that pin all settings of a transaction.
 
 A commit is acknowledged when it is on disk, and on the standbys where the server waits for them.
 The schema that has the store comes first, also when the search path gets another before it, such as
-one with the role's name: new tables are made there. pgvector is found in whatever schema it is. No
-time limit is inherited: a migration or the read of a large window may take long. The server finds
-out within 30 seconds that our machine is gone, and gives up the transaction with its locks.
+one with the role's name: new tables are made there. pgvector is found in whatever schema it is; but
+where no schema of the path exists, nothing is made in that of pgvector. No time limit is inherited:
+a migration or the read of a large window may take long. The server finds out within 30 seconds that
+our machine is gone, and gives up the transaction with its locks.
 """
 
 IDLE_LIMIT: LiteralString = "set local idle_in_transaction_session_timeout = '60s'"

@@ -87,8 +87,12 @@ def _permitted(connection: psycopg.Connection) -> Iterator[None]:
             " the tables, or run, as the owner, embedding-drift migrate --grant"
             f" {shlex.quote(role(connection))}{elsewhere(connection)}"
         ) from error
-    except _ALREADY_THERE as error:
-        raise _foreign(str(error.diag.message_primary)) from error
+    except psycopg.errors.InvalidSchemaName as error:
+        raise SettingsError(
+            f"the search_path of the role {role(connection)} names no schema that exists and that"
+            " the role may use: run, in SQL, create schema NAME authorization"
+            f" {role(connection)}, or set another search_path"
+        ) from error
 
 
 def _warn_if_newer(unknown: set[str]) -> None:
@@ -130,8 +134,11 @@ def _apply(connection: psycopg.Connection, name: str, statements: str) -> bool:
         if not applied:
             _check_names(connection)
         _check_pgvector(connection)
-        with changing_tables(connection):
-            connection.execute(statements)
+        try:
+            with changing_tables(connection):
+                connection.execute(statements)
+        except _ALREADY_THERE as error:
+            raise _foreign(str(error.diag.message_primary)) from error
         connection.execute("insert into migration (name) values (%s)", [name])
     return True
 

@@ -232,10 +232,9 @@ def _closed_schemas(connection: psycopg.Connection) -> list[str]:
         "select nspname from pg_namespace where not has_schema_privilege(oid, 'usage')"
         " and (oid in (select extnamespace from pg_extension where extname = 'vector')"
         "  or oid in (select relnamespace from pg_class where relname = 'baseline_embedding')"
-        "   and %s::oid is null and quote_ident(nspname) = any (string_to_array(replace("
+        "   and quote_ident(nspname) = any (string_to_array(replace("
         "    current_setting('search_path'), '\"$user\"', quote_ident(current_user)), ', ')))"
-        " order by nspname",
-        [store_table(connection)],
+        " order by nspname"
     )
     return [name for (name,) in rows]
 

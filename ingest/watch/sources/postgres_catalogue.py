@@ -240,12 +240,15 @@ def _check_seconds(connection: psycopg.Connection, table: Table) -> None:
 
 def _find(connection: psycopg.Connection, table: str) -> tuple[int, str, str, str]:
     try:
-        row = connection.execute(
-            "select pg_class.oid, nspname, relname, relkind::text from pg_class"
-            " join pg_namespace on pg_namespace.oid = relnamespace"
-            " where pg_class.oid = to_regclass(%s)",
-            [table],
-        ).fetchone()
+        with connection.transaction():
+            # As the role finds it. In a database with a store, that of the store would come first.
+            connection.execute("set local search_path to default")
+            row = connection.execute(
+                "select pg_class.oid, nspname, relname, relkind::text from pg_class"
+                " join pg_namespace on pg_namespace.oid = relnamespace"
+                " where pg_class.oid = to_regclass(%s)",
+                [table],
+            ).fetchone()
     except psycopg.ProgrammingError as error:
         raise SettingsError(f"--table {table}: {error.diag.message_primary}") from error
     if row is None:

@@ -308,6 +308,27 @@ def test_a_schema_of_its_own_gets_a_store_of_its_own(store: str) -> None:
         assert tables(connection, "staging") == tables(connection, "public")
 
 
+def test_a_store_is_not_made_where_the_search_path_has_no_schema(store: str) -> None:
+    """Nor is that of others used, which has pgvector in its schema."""
+    with connect(make_conninfo(store, options="-c search_path=missing")) as connection:
+        with pytest.raises(SettingsError, match="names no schema that exists"):
+            migrate(connection)
+        assert connection.execute("select to_regclass('embedding')").fetchone() == (None,)
+
+
+def test_a_partition_that_was_detached_is_not_taken_for_a_table_of_another_program(
+    store: str,
+) -> None:
+    with connect(store) as connection:
+        [(name,)] = connection.execute(
+            "select inhrelid::regclass::text from pg_inherits"
+            " where inhparent = 'embedding'::regclass order by inhrelid limit 1"
+        )
+        connection.execute(f"alter table embedding detach partition {name}".encode())
+        with pytest.raises(psycopg.errors.DuplicateTable, match=name):
+            migrate(connection)
+
+
 def tables(connection: psycopg.Connection, schema: str) -> list[str]:
     rows = connection.execute(
         "select relname from pg_class where relnamespace = %s::regnamespace"

@@ -143,7 +143,10 @@ def test_a_closed_schema_is_named_if_the_search_path_has_it(
     connection.execute(f'revoke usage on schema "{role}" from public'.encode())
     expected = [f'grant usage on schema "{role}" to "{role}"']
     assert missing(app, "ingest") == expected
-    named = make_conninfo(app, options=f'-c search_path="other","{role}"')
+    # Also if the path has another store behind it.
+    connection.execute("create schema other; create view other.baseline_embedding as select")
+    connection.execute(f'grant usage on schema other to "{role}"'.encode())
+    named = make_conninfo(app, options=f'-c search_path="{role}","other"')
     assert missing(named, "ingest") == expected
 
 

@@ -39,6 +39,20 @@ def describe(
         return postgres_catalogue.describe(connection, Location(table, vector, id_, time))
 
 
+def test_a_table_is_found_as_its_role_does_in_a_database_that_has_a_store(store: str) -> None:
+    """Not that of the same name in the schema of the store."""
+    with connect(store) as owner:
+        owner.execute("create schema app")
+        for schema in ("app", "public"):
+            owner.execute(
+                f"create table {schema}.docs (id bigint primary key, embedding vector(3))".encode()
+            )
+    named = make_conninfo(store, options="-c search_path=app,public")
+    with connect(named) as connection:
+        found = postgres_catalogue.describe(connection, Location("docs", "embedding", "id"))
+    assert found.schema == "app"
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
