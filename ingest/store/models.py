@@ -173,12 +173,17 @@ def _clear(connection: psycopg.Connection, model_name: str, since: datetime | st
         lock()  # what writers under way store is seen below
         now: datetime
         [(now,)] = connection.execute("select clock_timestamp()")
-    came = sql.SQL("model_name = %s and received_at >= %s")
-    values = [model_name, since]
-    steps.delete(connection, "embedding", "received_at", "-infinity", came, values)
+    came, values = " = %s and received_at >= %s", [model_name, since]
+    of_model = sql.SQL("model_name" + came)
+    steps.delete(connection, "embedding", "received_at", "-infinity", of_model, values)
     # Writers lock rows of these, too, but in another order: without the lock, there are deadlocks.
-    steps.delete(connection, "embedding_id", "id", "", came, values, lock)
-    steps.delete(connection, "idempotency_key", "key", "", came, values, lock)
+    for table, key in (("embedding_id", "id"), ("idempotency_key", "key")):
+        if since == "-infinity":
+            steps.delete(connection, table, key, "", of_model, values, lock)
+        else:
+            # Not by their key, which has all the deleted ones.
+            recent = sql.SQL("model_name || ''" + came)
+            steps.delete(connection, table, "received_at", "-infinity", recent, values, lock)
     for table in _TABLES:
         statement = sql.SQL("delete from {} where model_name = %s").format(sql.Identifier(table))
         connection.execute(statement, [model_name])
