@@ -41,16 +41,22 @@ class _Work(NamedTuple):
     future : Future of float
         Seconds after which it, or other work, may follow.
     asked_at : float
+        When, by a clock that never steps.
+    asked : object
+        What was asked for; what differs from it need not wait, once this is done.
     version : int or None
         The one that it makes readable again.
     """
 
     future: Future[float]
     asked_at: float
+    asked: object = None
     version: int | None = None
 
-    def may_be_followed(self, now: float) -> bool:
-        return self.future.done() and now >= self.asked_at + self.future.result()
+    def may_be_followed(self, now: float, asked: object) -> bool:
+        return self.future.done() and (
+            asked != self.asked or now >= self.asked_at + self.future.result()
+        )
 
 
 class Fitting:
@@ -84,7 +90,9 @@ class Fitting:
         def pin(borrow: Borrow) -> None:
             baseline.pin_first(borrow, model_name, vectors, zone)
 
-        self._request(self._works, model_name, pin, _RETRY_SECONDS, is_done_once=True)
+        self._request(
+            self._works, model_name, pin, _RETRY_SECONDS, is_done_once=True, asked=vectors
+        )
 
     def request_early(self, model: Model) -> None:
         """Pin the first vectors of a model if few fill a week, unless tried within the hour."""
@@ -167,7 +175,9 @@ class Fitting:
         assert found is not None
 
         def divide(borrow: Borrow) -> None:
-            standing.slicing = slices.divide(borrow, model_name, found, keys)
+            known = standing.slicing
+            made = () if known is None or known.keys != keys else known.slices
+            standing.slicing = slices.divide(borrow, model_name, found, keys, made)
             if not standing.slicing.is_complete:
                 raise FitFailed("the processes that fitted some of them ended too early")
 
@@ -178,6 +188,7 @@ class Fitting:
             _RETRY_SECONDS,
             "slices not fitted",
             is_done_once=True,
+            asked=(keys, found.version),
         )
 
     def _request(
@@ -188,12 +199,13 @@ class Fitting:
         pause: float,
         failure: str = "baseline not pinned",
         is_done_once: bool = False,
+        asked: object = None,
         version: int | None = None,
     ) -> None:
         last, now = works.get(model_name), self._monotonic()
-        if last is None or last.may_be_followed(now):
+        if last is None or last.may_be_followed(now, asked):
             future = self._threads.submit(self._do, model_name, work, failure, pause, is_done_once)
-            works[model_name] = _Work(future, now, version)
+            works[model_name] = _Work(future, now, asked, version)
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""

@@ -181,8 +181,16 @@ def by_key(
     return {key: [named(row[at]) for row in rows] for at, key in enumerate(keys)}
 
 
-def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ...]) -> Slicing:
+def divide(
+    borrow: Borrow,
+    model_name: str,
+    found: Baseline,
+    keys: tuple[str, ...],
+    made_before: Sequence[Slice] = (),
+) -> Slicing:
     """Read a baseline by the values of its metadata, and fit a detector to each large slice.
+
+    Slices that were made before, of the same baseline, are not fitted again.
 
     A slice whose vectors are of an earlier stage than the baseline has too few: the thresholds of
     that stage would be too low for it.
@@ -194,6 +202,7 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
     """
     with borrow() as connection:
         rows, values = _read(connection, model_name, found, keys)
+    before = {(each.key, each.value): each for each in made_before}
     made: list[Slice] = []
     folded, is_complete = 0, True
     for key, value in _candidates(values):
@@ -204,7 +213,7 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
             folded += 1
             continue
         try:
-            part = _fit(model_name, found, rows, values, key, value)
+            part = before.get((key, value)) or _fit(model_name, found, rows, values, key, value)
         except (ValueError, FitFailed) as error:
             is_complete = is_complete and not isinstance(error, FitFailed)
             _log.warning(

@@ -457,7 +457,40 @@ def test_a_slice_whose_fit_died_is_tried_again_and_the_others_are_watched(
     for _ in range(3):
         watched()
     tail.stop()
-    assert fits[0] == 10
+    assert fits[0] == 6
+
+
+def test_other_slices_are_fitted_at_once_after_the_fits_of_some_have_died(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when a person takes away the key that needs too much memory."""
+    keep(vectors[:N], [{**each, "region": each["tenant"]} for each in of_tenants(N) if each])
+    baseline.pin(connection, "m", Selection(first=N))
+    fit, is_short = fit_process.fit, [True]
+
+    def killed(*arguments: Any) -> Fitted:
+        if is_short[0]:
+            raise FitFailed("the process ended with SIGKILL")
+        return fit(*arguments)
+
+    monkeypatch.setattr(fit_process, "fit", killed)
+    models = Models()
+    tail = Tail(pool, models, SETTINGS, monotonic=lambda: 0.0)
+
+    def slicing() -> Slicing | None:
+        tail.poll()
+        return models.by_name["m"].standing.slicing
+
+    wait_for(lambda: (found := slicing()) is not None and not found.slices, "the failure")
+    wait_for(tail._fitting._slicings["m"].future.done, "the end of the fits")
+    is_short[0] = False
+    tail.reconfigure(MonitoringSettings(slices=["region"]))
+    wait_for(lambda: (found := slicing()) is not None and bool(found.slices), "other slices")
+    tail.stop()
 
 
 def test_a_slice_without_the_seasons_of_its_model_has_no_series(
