@@ -136,7 +136,7 @@ class Examiner:
 
         Raises
         ------
-        StoreUnavailable
+        StoreLost
             If PostgreSQL is away.
         Exception
             The first error that a model raised.
@@ -169,7 +169,7 @@ class Examiner:
 
         Raises
         ------
-        StoreUnavailable
+        StoreLost
             If PostgreSQL is away.
         Exception
             The first error that a model raised.
@@ -251,16 +251,20 @@ class Examiner:
         for examination in due:
             if examination.name in check.lost:
                 continue
-            found: Mapping[str, object] = {}
+            found: Mapping[str, object] | None = {}
             try:
                 with check.keeping(model.row.model_name), check.timed(examination.name):
-                    found = examination.examine(subject)
+                    try:
+                        found = examination.examine(subject)
+                    except StoreUnavailable:
+                        found = None  # what it found before stays
+                        raise
                     standing.examined_at[examination.name] = self._monotonic()
             except StoreLost as error:
-                # What it found before stays. For each other model, it would wait as long.
+                # For each other model, it would wait as long.
                 check.lost[examination.name] = error
-                continue
-            standing.attach(examination.name, found)
+            if found is not None:
+                standing.attach(examination.name, found)
         return subject
 
     def _awaited(self, model: ModelSnapshot) -> list[Examination]:
@@ -369,7 +373,7 @@ def _sliced_rows(found: ModelSnapshot) -> list[SlicedRow]:
 
 
 def _log_failure(error: Exception) -> None:
-    if isinstance(error, StoreLost):
+    if isinstance(error, StoreUnavailable):
         _log.warning("check failed; the next one follows", extra={"error": str(error)})
     else:
         _log.error("check failed; the next one follows", exc_info=error)

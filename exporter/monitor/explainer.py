@@ -403,7 +403,7 @@ class Explainer:
 
 
 def _log_failure(error: Exception) -> None:
-    if isinstance(error, StoreLost):
+    if isinstance(error, StoreUnavailable):
         _log.warning("no explanation; the next look follows", extra={"error": str(error)})
     else:
         _log.error("no explanation; the next look follows", exc_info=error)

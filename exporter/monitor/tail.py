@@ -173,7 +173,7 @@ class Tail:
 
         Raises
         ------
-        StoreUnavailable
+        StoreLost
             If PostgreSQL is away. What was read before stays.
         ExceptionGroup
             Errors of models that could not be followed. The other models were.

@@ -94,7 +94,7 @@ class Worker:
         self._thread.start()
 
     def wake(self) -> None:
-        """Let the worker do soon what it does meanwhile, and wait on as long as it pauses now."""
+        """Let the worker do soon what it does meanwhile, and ask again how long to wait."""
         self._woken.set()
 
     def stop(self, cut: Callable[[], None]) -> None:

@@ -383,6 +383,29 @@ def test_a_model_whose_statement_the_server_ends_leaves_the_examinations_of_the_
     assert not checking.examined["exact"].success
 
 
+def test_a_statement_that_the_server_ends_leaves_what_was_found_before(
+    pool: Pool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when a replica cancels the query of a long check."""
+    send(vectors[:600], "a")
+    baseline.pin(connection, "a", Selection(first=600))
+    send(vectors[600:800] + np.float32(3), "a")
+    models = followed(pool)
+    checking = examiner(pool, models)
+    checking.check()
+    assert examined(models.by_name["a"], "exact") == {"fast", "slow"}
+    monkeypatch.setattr(
+        baselines, "vectors", lambda connection, *arguments: fail_to_read(connection)
+    )
+    with pytest.raises(StoreUnavailable, match="could not read block 7"):
+        checking.check()
+    assert examined(models.by_name["a"], "exact") == {"fast", "slow"}
+
+
 def test_one_model_that_cannot_be_reported_leaves_the_reports_of_the_others(
     pool: Pool, models: Models, send: Callable[..., None], vectors: Vectors
 ) -> None:
