@@ -39,7 +39,7 @@ demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new 
 screenshots: $(BIN)/.test tools ## Play the demo, and make the pictures in docs/ from it
 	$(BIN)/python -m demo --picture docs/demo.png --screenshot docs/page.png
 
-test: $(BIN)/.test tools ## Run all tests, in 20 to 30 minutes on two cores; TESTS="tests/client -k queue" runs some
+test: $(BIN)/.test tools ## Run all tests, in 20 to 40 minutes on two cores; TESTS="tests/client -k queue" runs some
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(TESTS)
 
 kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
