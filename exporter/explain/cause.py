@@ -207,24 +207,8 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     is_local = 0 < f.changed < _ALL and f.grouped >= _LOCAL * f.changed
     same_texts = f.pairs >= _PAIRS
     moved = same_texts and f.pairs_moved >= max(_MOVED, _HALF * f.changed, 2 / f.pairs)
-    gained = f.equal - f.equal_before
-    others = max(_STUCK, _HALF * (1 - gained))
-    # Of a model that has changed, popular texts have new vectors. So copies of these count as
-    # gained, but the other vectors have changed, or their texts, or their version, too.
     is_other_version = not same_texts and f.other_version >= max(_FAR, _HALF * f.changed)
-    have_others_changed = (
-        moved
-        or (is_other_version and f.other_version - gained > _STUCK)
-        or f.changed - gained > others
-    )
-    # A popular query may grow. Where all vectors repeat, no number of repeats surprises. And
-    # vectors without any near vector in the baseline are zeros, say, if they are copies.
-    are_too_many = (
-        f.duplicates >= SURPRISING
-        or (f.score >= SURPRISING and gained >= _HALF)
-        or _FAR <= f.far <= gained + _FAR
-    )
-    if are_too_many and gained >= max(_STUCK, _HALF * f.changed) and not have_others_changed:
+    if _is_stuck(f, moved, is_other_version):
         before = f", {f.equal_before:.0%} before" if round(100 * f.equal_before) else ""
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer{before}"
     if f.silent:
@@ -269,6 +253,26 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
             f"the changed vectors are {_way_out(f.outside_of_changed)} of its space",
         )
     yield "other mix", "the changed vectors lie within the baseline's space", changed
+
+
+def _is_stuck(f: Facts, moved: bool, is_other_version: bool) -> bool:
+    """Return whether a few vectors gained what changed, and no other model is the reason."""
+    gained = f.equal - f.equal_before
+    # Of a model that has changed, popular texts have new vectors. So copies of these count as
+    # gained, but the other vectors have changed, or their texts, or their version, too.
+    have_others_changed = (
+        moved
+        or (is_other_version and f.other_version - gained > _STUCK)
+        or f.changed - gained > max(_STUCK, _HALF * (1 - gained))
+    )
+    # A popular query may grow. Where all vectors repeat, no number of repeats surprises. And
+    # vectors without any near vector in the baseline are zeros, say, if they are copies.
+    are_too_many = (
+        f.duplicates >= SURPRISING
+        or (f.score >= SURPRISING and gained >= _HALF)
+        or _FAR <= f.far <= gained + _FAR
+    )
+    return are_too_many and gained >= max(_STUCK, _HALF * f.changed) and not have_others_changed
 
 
 def _way_out(outside: float) -> str:
