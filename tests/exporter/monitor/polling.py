@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import psycopg
@@ -17,8 +18,10 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.changes import ModelRow
 from tests.service import wait_for
 
+T = TypeVar("T")
 Vectors = NDArray[np.float32]
 
 SETTINGS = MonitoringSettings(
@@ -48,6 +51,17 @@ def fail_to_read(connection: psycopg.Connection) -> None:
     connection.execute(
         "do $$ begin raise 'could not read block 7' using errcode = 'io_error'; end $$"
     )
+
+
+def unreadable(read: Callable[..., T]) -> Callable[..., T]:
+    """Return a read of the store by model, with a damaged block among the rows of the model a."""
+
+    def damaged(connection: psycopg.Connection, model: str | ModelRow, *arguments: Any) -> T:
+        if (model if isinstance(model, str) else model.model_name) == "a":
+            fail_to_read(connection)
+        return read(connection, model, *arguments)
+
+    return damaged
 
 
 def poll_until(tail: Tail, condition: Callable[[], bool]) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -37,7 +36,7 @@ from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 from ingest.store.standbys import Standbys
 from tests.exporter.explained import explained
-from tests.exporter.monitor.polling import fail_to_read, poll_until
+from tests.exporter.monitor.polling import poll_until, unreadable
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
@@ -366,14 +365,7 @@ def test_a_model_whose_statement_the_server_ends_leaves_the_examinations_of_the_
         baseline.pin(connection, name, Selection(first=600))
         send(vectors[600:800] + np.float32(3), name)
     models = followed(pool)
-    read = baselines.vectors
-
-    def damaged(connection: psycopg.Connection, name: str, *arguments: Any) -> Any:
-        if name == "a":
-            fail_to_read(connection)
-        return read(connection, name, *arguments)
-
-    monkeypatch.setattr(baselines, "vectors", damaged)
+    monkeypatch.setattr(baselines, "vectors", unreadable(baselines.vectors))
     checking = examiner(pool, models)
     with pytest.raises(StoreUnavailable, match="could not read block 7") as raised:
         checking.check()
@@ -398,9 +390,7 @@ def test_a_statement_that_the_server_ends_leaves_what_was_found_before(
     checking = examiner(pool, models)
     checking.check()
     assert examined(models.by_name["a"], "exact") == {"fast", "slow"}
-    monkeypatch.setattr(
-        baselines, "vectors", lambda connection, *arguments: fail_to_read(connection)
-    )
+    monkeypatch.setattr(baselines, "vectors", unreadable(baselines.vectors))
     with pytest.raises(StoreUnavailable, match="could not read block 7"):
         checking.check()
     assert examined(models.by_name["a"], "exact") == {"fast", "slow"}
@@ -501,6 +491,8 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
     assert caplog.records == []
     ready.set()
     wait_for(lambda: any(r.message.startswith("check failed") for r in caplog.records), "a failure")
+    # The message says all.
+    assert {(r.levelname, r.exc_info) for r in caplog.records} == {("WARNING", None)}
     assert checking.status.timestamp is None
     wait_for(lambda: checking.status.failures >= 1, "its count")
     connection.execute("alter table gone rename to drift_history")

@@ -22,7 +22,6 @@ from exporter.explain.explanation import Explanation, explain
 from exporter.explain.map import Map, draw
 from exporter.metrics import families
 from exporter.monitor import baseline, evidence, recorded, reporting, slices
-from exporter.monitor.evidence import Evidence
 from exporter.monitor.examinations import SlicesExamination
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
 from exporter.monitor.model import Model, Models, Standing
@@ -51,7 +50,7 @@ from ingest.store.reports import Report
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 from tests.exporter.explain.space import KNOWN, Vectors, drawing
-from tests.exporter.monitor.polling import fail_to_read
+from tests.exporter.monitor.polling import unreadable
 
 HIGH = SCORE["provisional"]["fast"].sudden + 5
 CHECK = 300.0
@@ -647,14 +646,7 @@ def test_a_window_whose_statement_the_server_ends_leaves_the_others_alone(
     models = follow(pool, clock)
     set_score(models, HIGH, "a")
     set_score(models, HIGH, "m")
-    read = evidence.read
-
-    def damaged(connection: psycopg.Connection, name: str, *arguments: Any) -> Evidence:
-        if name == "a":
-            fail_to_read(connection)
-        return read(connection, name, *arguments)
-
-    monkeypatch.setattr(evidence, "read", damaged)
+    monkeypatch.setattr(evidence, "read", unreadable(evidence.read))
     explaining = explainer(pool, models)
     with pytest.raises(StoreUnavailable, match="could not read block 7"):
         explaining.look()

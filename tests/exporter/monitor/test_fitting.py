@@ -557,6 +557,26 @@ def test_a_fit_whose_process_died_is_tried_again_an_hour_later(
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
 
 
+def test_a_smaller_baseline_is_fitted_at_once_after_the_fit_of_another_has_died(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: object) -> None:
+        raise FitFailed("the process ended with SIGKILL")
+
+    send(vectors[:300])
+    with fitting(pool, [0.0]) as made:
+        with monkeypatch.context() as patch:
+            patch.setattr(fit_process, "fit", killed)
+            made.request_first("m", 300, UTC)
+            wait_for(made._works["m"].future.done, "the end of the fit")
+        made.request_first("m", 250, UTC)
+        wait_for(lambda: versions(connection, "m") == [1], "the baseline")
+
+
 def test_a_large_fit_does_not_keep_the_service_from_stopping(
     pool: Pool,
     send: Send,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -28,14 +27,14 @@ from ingest.runtime.settings.settings import (
 )
 from ingest.store import changes
 from ingest.store.batch import Batch
-from ingest.store.changes import ModelRow, is_sampled, sampled_ratio
+from ingest.store.changes import is_sampled, sampled_ratio
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
 from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
 from ingest.store.vectors import Stored, insert
-from tests.exporter.monitor.polling import SETTINGS, Vectors, fail_to_read, held, verdict
+from tests.exporter.monitor.polling import SETTINGS, Vectors, held, unreadable, verdict
 from tests.service import wait_for
 
 
@@ -282,14 +281,7 @@ def test_a_model_whose_statement_the_server_ends_does_not_stop_the_others(
     send(vectors[:10])
     models = Models()
     tail = Tail(pool, models, SETTINGS)
-    read = changes.vectors
-
-    def damaged(connection: psycopg.Connection, row: ModelRow, *arguments: Any) -> Any:
-        if row.model_name == "a":
-            fail_to_read(connection)
-        return read(connection, row, *arguments)
-
-    monkeypatch.setattr(changes, "vectors", damaged)
+    monkeypatch.setattr(changes, "vectors", unreadable(changes.vectors))
     for _ in range(2):
         with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
             tail.poll()
