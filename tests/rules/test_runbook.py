@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from exporter.cli import main
 from exporter.monitor import baseline
+from ingest.runtime import errors
 from ingest.store import canaries, explanations
 from ingest.store.batch import Batch
 from ingest.store.canaries import CanarySet
@@ -57,6 +58,33 @@ def test_the_steps_are_all_that_the_runbook_has() -> None:
     text = (files("rules") / "runbook.md").read_text()
     found = {" ".join(c.split()) for c in re.findall(r"`(embedding-drift [^`]+)`", text)}
     assert found == set(STEPS) | ELSEWHERE
+
+
+ELSEWHERE_RAISED = {
+    "AnswerLate",
+    "ClusterFailed",
+    "FitFailed",
+    "FitStopped",
+    "MonitorError",
+    "NotChecked",
+    "NotFound",
+    "SettingsError",
+    "SourceUnavailable",
+    "Unauthorized",
+}
+"""Errors that are no reason why the body of a request with vectors is refused."""
+
+
+def test_every_reason_why_vectors_are_rejected_is_explained() -> None:
+    text = (files("rules") / "runbook.md").read_text()
+    section = text.split("## EmbeddingDriftVectorsRejected\n")[1].split("\n## ")[0]
+    explained = set(re.findall(r"`([A-Z]\w+)`", section))
+    known = {name for name, found in vars(errors).items() if _is_error(found)}
+    assert explained == known - ELSEWHERE_RAISED
+
+
+def _is_error(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, errors.MonitorError)
 
 
 @pytest.fixture
