@@ -116,6 +116,15 @@ def test_links_into_the_tree_lead_to_a_file_and_a_heading(document: Path) -> Non
             assert fragment in anchors(file), f"{name(document)} links to {target}#{fragment}"
 
 
+def test_what_is_installed_names_no_page_that_is_not_installed() -> None:
+    """Neither a wheel nor the image has the folder docs."""
+    packages = ("alertmanager", "client/embedding_drift_client", "exporter", "ingest", "rules")
+    installed = [file for package in packages for file in (ROOT / package).rglob("*.*")]
+    assert {".py", ".md", ".html", ".yaml"} <= {file.suffix for file in installed}
+    texts = {file: file.read_bytes() for file in installed if file.suffix != ".pyc"}
+    assert [name(file) for file, text in texts.items() if re.search(rb"\bdocs/\w+\.md", text)] == []
+
+
 def anchors(document: Path) -> set[str]:
     """Return the anchors of the headings, as the forge makes them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)

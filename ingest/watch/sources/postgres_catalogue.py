@@ -285,9 +285,10 @@ def _fault(columns: dict[str, Column], name: str, kinds: tuple[str, ...]) -> str
     if kinds == _GROWING:
         return (
             f"column {name!r} is of type {column.declared}; without --time, the id orders the rows"
-            f" and must be of type {' or '.join(kinds)}. Name a column of times with --time, or add"
-            " one (docs/watch.md says how), or read a fixed part of the table again and again with"
-            " --sample ROWS"
+            f" and must be of type {' or '.join(kinds)}. Name a column of times with --time. Or add"
+            " one: alter table NAME add column updated_at timestamptz not null default now(), with"
+            " an index, and a trigger that sets it when the vector changes. Or read a fixed part of"
+            " the table again and again with --sample ROWS"
         )
     if kinds == JSON:
         return f"column {name!r} is of type {column.declared}, and only json and jsonb have keys"
