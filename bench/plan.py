@@ -162,7 +162,10 @@ def costs() -> Iterator[Line]:
             f"{fit:.0f} s of a core, {FIT_GB[vectors]:.1f} GB",
         )
         yield f"{what}: to store, one at a time in the database", f"{store:.1f} s"
-        yield f"{what}: on disk, per version (three are kept)", f"{PINNED_GB[vectors] * 1e3:.0f} MB"
+        yield (
+            f"{what}: on disk, per version (three automatic, three by hand)",
+            f"{PINNED_GB[vectors] * 1e3:.0f} MB",
+        )
     for searched in (10_000, 50_000):
         milliseconds = results.number("search", "search", "CPU ms exact", vectors=searched)
         yield (

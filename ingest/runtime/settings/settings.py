@@ -165,8 +165,9 @@ class MonitoringSettings(_Section):
     """What is measured, and how often."""
 
     check_interval: Annotated[int, Field(ge=1, le=86_400)] = 300
-    """Seconds between two rows of drift history in the store. Keep it below 3600: from there on, no
-    rise is found, and a drift that lasts is neither explained nor kept out of the next baseline."""
+    """Seconds between two rows of drift history in the store. Keep it below 3600. With 3600 or
+    more, no rise is found, a drift that lasts is not explained, and it may get into the next
+    baseline."""
     drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.15
     """Magnitude, a share of vectors, above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 5.0
@@ -291,7 +292,8 @@ class IngestSettings(_Section):
     ids: Literal["revise", "once"] = "revise"
     """What becomes of another vector of a stored id: `revise` stores it too, `once` ignores it."""
     sample_ratio: Ratio = 1.0
-    """Share of the vectors that is stored, selected by their ids. The others are only counted."""
+    """Share of the vectors that is stored, selected by their ids, or by chance without ids. The
+    others are only counted."""
     trace_attributes: list[Annotated[str, Field(min_length=1, max_length=255)]] = [
         "service.name",
         "session.id",
@@ -316,7 +318,7 @@ class ServerSettings(_Section):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] | None = None
-    """Port to listen on. By default 10910 for serve and exporter, 10911 for ingest."""
+    """Port to listen on. By default 10910 for serve, exporter and watch, 10911 for ingest."""
     web_config_file: str | None = None
     """TLS, users and headers, in the format of Prometheus's web configuration file."""
     read_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
