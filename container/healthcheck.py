@@ -5,7 +5,7 @@ import ssl
 import sys
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
-# serve and exporter listen on the first port, ingest on the second.
+# serve, exporter and watch listen on the first port, ingest on the second.
 PORTS = os.environ.get("EMBEDDING_DRIFT_SERVER_PORT", "10910 10911").split()
 
 # The certificate is for the public name, not for 127.0.0.1.
