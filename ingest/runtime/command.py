@@ -108,11 +108,19 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
             from ingest.runtime import logs
             from ingest.runtime.settings.reload import LiveSettings
 
-        if config is None and _DEFAULT_CONFIG.is_file():
-            config = _DEFAULT_CONFIG
         flags = click.get_current_context().meta.get(_FLAGS, {})
         assigned = dict(map(_assignment, assignments))
-        live = LiveSettings(functools.partial(load, config, os.environ, assigned | flags))
+
+        def read() -> Settings:
+            nonlocal config
+            # It may come while the service runs.
+            file = _DEFAULT_CONFIG if config is None and _has_default() else config
+            settings = load(file, os.environ, assigned | flags)
+            # From now on, that it is gone is an error. Without a word, the defaults would count.
+            config = file
+            return settings
+
+        live = LiveSettings(read)
         logs.configure(live.settings.log)
         _warn_of_secrets(assigned)
         return command(live, *args, **kwargs)
@@ -123,7 +131,12 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
 def has_configuration() -> bool:
     """Return whether the settings of the command that runs are from a file, too."""
     given = click.get_current_context().params.get("config")
-    return given is not None or _DEFAULT_CONFIG.is_file()
+    return given is not None or _has_default()
+
+
+def _has_default() -> bool:
+    # A link to nothing and a folder count, too: who put them there wants a file to be read.
+    return os.path.lexists(_DEFAULT_CONFIG)
 
 
 def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]:

@@ -4,6 +4,7 @@
 
     MonitorError
     ├── SettingsError (ValueError)        the configuration is invalid
+    │   └── NotReloaded                   it, or a change of it, was rejected while the service runs
     ├── PayloadError (ValueError)         the body or a parameter is invalid
     │   ├── BodyTooLarge                  more bytes or vectors than allowed
     │   ├── UnsupportedMediaType          a content type or encoding that is not supported
@@ -74,6 +75,12 @@ class SettingsError(MonitorError, ValueError):
 
     def __str__(self) -> str:
         return "\n  ".join([self.detail, *(f"{p.pointer}: {p.reason}" for p in self.problems)])
+
+
+class NotReloaded(SettingsError):
+    """A reload was rejected: the configuration of before stays in force."""
+
+    title = "Configuration not reloaded"
 
 
 class PayloadError(MonitorError, ValueError):

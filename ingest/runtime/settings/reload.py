@@ -10,7 +10,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Gauge
 
 from ingest.runtime import logs
-from ingest.runtime.errors import Problem, SettingsError
+from ingest.runtime.errors import NotReloaded, Problem, SettingsError
 from ingest.runtime.family import Family
 from ingest.runtime.settings.settings import Settings, keys
 
@@ -93,7 +93,7 @@ class LiveSettings:
 
         Raises
         ------
-        SettingsError
+        NotReloaded
             If it, or a file that it names, is invalid, or if it changes a key that needs a restart.
             Nothing changes then.
         """
@@ -105,7 +105,7 @@ class LiveSettings:
             except SettingsError as error:
                 self._successful.set(0)
                 _log.error("configuration not reloaded", extra={"error": str(error)})
-                raise
+                raise NotReloaded(error.detail, error.problems) from error
             self.settings = settings
             logs.configure(settings.log)
             for put_in_force in prepared:

@@ -13,11 +13,13 @@ from click.testing import CliRunner, Result
 from ingest.runtime import command, logs
 from ingest.runtime.errors import (
     MonitorError,
+    NotReloaded,
     PayloadError,
     Problem,
     SettingsError,
     StoreUnavailable,
 )
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Key, Settings, keys
 
 Run = Callable[..., Result]
@@ -45,6 +47,72 @@ def test_the_file_in_the_folder_is_read_if_there_is_one(run: Run, tmp_path: Path
     assert run().output == f"{Settings().ingest.max_models}\n"
     (tmp_path / "config.yaml").write_text("ingest: {max_models: 7}")
     assert run().output == "7\n"
+
+
+@pytest.fixture
+def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveSettings:
+    """The settings of a service that was started in an empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "configure", lambda _: None)
+
+    @click.command()
+    @command.reconfigurable
+    def serve(live: LiveSettings) -> LiveSettings:
+        return live
+
+    found = CliRunner().invoke(serve, standalone_mode=False).return_value
+    assert isinstance(found, LiveSettings)
+    return found
+
+
+def test_a_reload_reads_the_file_in_the_folder_that_came_since_the_start(
+    live: LiveSettings, tmp_path: Path
+) -> None:
+    live.reload()
+    assert live.settings == Settings()
+    file = tmp_path / "config.yaml"
+    file.write_text("nonsense: 1")
+    with pytest.raises(NotReloaded, match="nonsense: line 1, column 1: unknown key"):
+        live.reload()
+    file.write_text("ingest: {max_models: 7}")
+    live.reload()
+    assert live.settings.ingest.max_models == 7
+
+
+def test_a_reload_is_rejected_once_the_file_is_gone(live: LiveSettings, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("ingest: {max_models: 7}")
+    live.reload()
+    file.unlink()
+    with pytest.raises(NotReloaded, match=r"config\.yaml cannot be read: No such file"):
+        live.reload()
+    assert live.settings.ingest.max_models == 7
+
+
+def test_a_file_that_never_was_in_force_may_go_again(live: LiveSettings, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("nonsense: 1")
+    with pytest.raises(NotReloaded):
+        live.reload()
+    file.unlink()
+    live.reload()
+    assert live.settings == Settings()
+
+
+def test_a_file_in_the_folder_that_cannot_be_read_is_not_passed_over(
+    run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.symlink_to("nowhere")
+    assert str(run().exception) == "config.yaml cannot be read: No such file or directory"
+    file.unlink()
+    file.mkdir()
+    assert str(run().exception) == "config.yaml cannot be read: Is a directory"
+
+
+def test_a_file_that_is_named_must_exist(run: Run) -> None:
+    assert "other.yaml cannot be read" in str(run("--config", "other.yaml").exception)
+    assert "other.yaml cannot be read" in str(run(EMBEDDING_DRIFT_CONFIG="other.yaml").exception)
 
 
 def test_options_override_assignments_and_assignments_override_the_file(

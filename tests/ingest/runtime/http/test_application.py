@@ -19,6 +19,7 @@ from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
 from ingest.runtime.http import application, openapi
 from ingest.runtime.http.openapi import Description
+from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 
@@ -165,6 +166,17 @@ def test_a_foreign_page_reaches_no_endpoint(path: str) -> None:
     assert called == []
     assert client.get("/-/healthy", headers={"Host": "evil.example"}).status_code == 403
     assert client.post("/-/reload").status_code == 200
+
+
+def test_a_rejected_reload_is_answered_with_its_reason() -> None:
+    ports = count(1)
+    live = LiveSettings(lambda: load(flags={"server.port": next(ports)}))
+    client = TestClient(application.application(CollectorRegistry(), live))
+    answer = client.post("/-/reload")
+    assert answer.status_code == 500
+    told = answer.json()
+    assert told["title"] == "Configuration not reloaded"
+    assert [error["pointer"] for error in told["errors"]] == ["server.port"]
 
 
 def test_the_description_is_made_once_for_the_settings_in_force(
