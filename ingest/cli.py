@@ -162,7 +162,7 @@ def remove_canaries(settings: Settings, model_name: str) -> None:
 @click.option(
     "--model",
     type=ModelName(),
-    help="Model name. Default: the file's or folder's name without suffix.",
+    help="Model name. Default: the file's or folder's name without suffix; a pattern has none.",
 )
 @click.option(
     "--url", default="http://127.0.0.1:10910", show_default=True, help="Address of the service."

@@ -21,7 +21,7 @@ from ingest.files import compression, dtypes, table
 from ingest.files.columns import Choice, Options, choose, it_has
 from ingest.files.names import METADATA, TEXT
 from ingest.files.remote import shown
-from ingest.files.source import Source, partitions, path_of, plain, stem
+from ingest.files.source import Source, partitions, path_of, plain
 from ingest.files.table import Chunk, Column, Filled, Objects, Table
 from ingest.files.vectors import bytes_of
 from ingest.runtime.errors import PayloadError
@@ -319,11 +319,6 @@ def naming(name: str) -> Iterator[None]:
         raise PayloadError(f"{name}: {shown(error.strerror or str(error))}") from error
     except _DAMAGED as error:
         raise PayloadError(f"{name}: {shown(str(error) or type(error).__name__)}") from error
-
-
-def model_of(source: Source) -> str:
-    """Return the model's name that a file, folder or pattern suggests."""
-    return stem(source.url if len(source.files) != 1 else path_of(source.files[0]))
 
 
 def _format(name: str, content: IO[bytes]) -> Format:

@@ -16,7 +16,7 @@ import numpy as np
 import embedding_drift_client
 from embedding_drift_client.delivery import Answer
 from ingest.files.columns import Options
-from ingest.files.reader import Dimensions, Fault, Rows, model_of, opened
+from ingest.files.reader import Dimensions, Fault, File, Rows, opened
 from ingest.files.source import Source
 from ingest.runtime.errors import MonitorError, PayloadError, SettingsError
 
@@ -136,7 +136,7 @@ class Replay:
     options : Options
     model : str or None
         Name of the model. With ``options.model``, only rows of this model are sent. None means the
-        names in the column of models or, without one, the name of the file or folder.
+        names in the column of models or, without one, the title of the source.
     batch : int
         Vectors of a request, at most.
     skips : bool
@@ -160,7 +160,6 @@ class Replay:
 
     def __post_init__(self) -> None:
         self._state = Checkpoint.load(self.checkpoint, self.source.url, self.batch)
-        self._default = model_of(self.source)
 
     @property
     def counts(self) -> Counts:
@@ -180,6 +179,8 @@ class Replay:
         PayloadError
             If a file cannot be read, has no vectors, or a row is bad. All rows before it are
             stored.
+        SettingsError
+            If nothing names the model of a file.
         MonitorError
             If a batch cannot be delivered.
         """
@@ -197,6 +198,7 @@ class Replay:
             if name != state.file:
                 state.file, state.rows, state.ahead = name, 0, {}
             with opened(self.source, file, self.options) as content:
+                self._check_named(content)
                 rows = (
                     block
                     for part in range(content.parts)
@@ -221,10 +223,18 @@ class Replay:
         state.is_done = True
         state.save(self.checkpoint)
 
+    def _check_named(self, file: File) -> None:
+        has_column = file.choice is None or file.choice.model is not None
+        if self.model is None and self.source.title is None and not has_column:
+            raise SettingsError(
+                f"{file.name}: nothing names its model, because a pattern has no name; give --model,"
+                " or --model-column if a column holds the names"
+            )
+
     def _model(self, name: str | None) -> str | None:
         """Return the model that a row belongs to; None for one that is left out."""
         if self.model is None:
-            return self._default if name is None else name
+            return self.source.title if name is None else name
         return None if self.options.model and name != self.model else self.model
 
     def _deliver(self, part: Rows, send: Send) -> None:

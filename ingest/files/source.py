@@ -31,11 +31,14 @@ class Source:
         The place, without credentials.
     files : tuple of str
         Paths in the file system, sorted.
+    title : str or None
+        Name of the file or folder without suffixes; None for a pattern, which has none.
     """
 
     filesystem: Any
     url: str
     files: tuple[str, ...]
+    title: str | None
 
     @classmethod
     def find(cls, url: str, suffixes: tuple[str, ...]) -> Source:
@@ -66,7 +69,9 @@ class Source:
             raise PayloadError(f"{shown(url)} does not exist")
         if not files:
             raise PayloadError(f"{shown(url)} has no files that end in {', '.join(suffixes)}")
-        return cls(filesystem, shown(filesystem.unstrip_protocol(root)), files)
+        is_pattern = has_magic(root) and files != (root,)
+        title = None if is_pattern else stem(path_of(root))
+        return cls(filesystem, shown(filesystem.unstrip_protocol(root)), files, title)
 
     def name(self, file: str) -> str:
         """Return the URL of a file, without credentials; on this machine, its path."""

@@ -18,7 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from ingest.files.columns import Options
-from ingest.files.reader import SUFFIXES, model_of, opened
+from ingest.files.reader import SUFFIXES, opened
 from ingest.files.remote import answering, open_file
 from ingest.files.source import Source
 from ingest.runtime.errors import PayloadError
@@ -131,7 +131,7 @@ def test_the_signature_of_a_url_is_no_part_of_its_path(
     rows = whole(url)
     assert (rows.ids, rows.vectors.tolist()) == (["a"], [[1, 2.5]])
     assert rows.metadata == [{"lang": "en"}]
-    assert model_of(Source.find(url, SUFFIXES)) == "vectors"
+    assert Source.find(url, SUFFIXES).title == "vectors"
 
 
 def test_a_refused_login_is_an_error_of_one_line() -> None:

@@ -93,6 +93,26 @@ def test_a_model_is_named_after_the_file_or_folder(
         jsonl(tmp_path / "texts" / name, numbered(1))
     assert replay(tmp_path / "texts", network).output.startswith("texts: 2 vectors stored")
     assert replay(tmp_path / "texts" / "a.jsonl", network).output.startswith("a: 1 vectors stored")
+    (tmp_path / "texts" / "a.jsonl").unlink()
+    assert replay(tmp_path / "texts", network).output.startswith("texts: 1 vectors stored")
+
+
+@pytest.mark.parametrize("pattern", ["*.jsonl", "a*"])
+def test_a_pattern_names_no_model(
+    pattern: str, tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        jsonl(tmp_path / name, numbered(1, lang="en"))
+    refused = replay(tmp_path / pattern, network)
+    assert refused.exit_code == 2
+    assert (
+        "a.jsonl: nothing names its model, because a pattern has no name; give --model, or"
+        " --model-column if a column holds the names\n" in refused.output
+    )
+    assert len(shelf) == 0
+    for option, model in (("--model", "m"), ("--model-column", "lang")):
+        done = replay(tmp_path / pattern, network, option, model)
+        assert done.output.startswith(f"{'en' if model == 'lang' else 'm'}: ")
 
 
 BAD = [*numbered(5), '{"embedding": [1]}', "not JSON", *numbered(3)]

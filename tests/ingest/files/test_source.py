@@ -98,6 +98,23 @@ def test_a_pattern_chooses_files(lake: Path) -> None:
     assert found.files == (str(lake / "lang=en" / "day=1" / "x.parquet"),)
 
 
+def test_a_folder_has_its_own_title_whatever_is_in_it_and_a_pattern_has_none(lake: Path) -> None:
+    file = lake / "lang=en" / "day=1" / "x.parquet"
+    fsspec.filesystem("memory").pipe("/shelf/v.jsonl", b"{}")
+    titles = {
+        str(file): "x",
+        str(file.parent): "day=1",
+        f"{lake}/": "lake",
+        f"{lake}/lang=en/*/*.parquet": None,
+        "memory://shelf": "shelf",
+        "memory://shelf/*.jsonl": None,
+    }
+    assert {place: Source.find(place, SUFFIXES).title for place in titles} == titles
+    named = lake / "x[1]?.parquet"
+    file.rename(named)
+    assert Source.find(str(named), SUFFIXES).title == "x[1]?"
+
+
 def test_a_dataset_of_hugging_face_is_its_arrow_files(tmp_path: Path) -> None:
     table = pa.table({"embedding": VECTORS.tolist()})
     for number in range(2):
