@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.cli import main
-from ingest.files.command import reading
+from ingest.files.command import reading, tell_left_out
 from ingest.runtime.command import (
     KnownName,
     ModelName,
@@ -540,6 +540,7 @@ def backfill(
     except ModuleNotFoundError as error:
         raise click.ClickException(needs(error, "scale")) from error
     found = Dataset.open(dataset, model, options, skips, once=settings.ingest.ids == "once")
+    tell_left_out(found.source)
     with (
         # Only a baseline may come before everything else.
         embedded.connection_string(settings.database, creates=pins_baseline) as store,

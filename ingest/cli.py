@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ingest.files.command import reading
+from ingest.files.command import reading, tell_left_out
 from ingest.runtime.command import KnownName, ModelName, TextFile, configured, group
 from ingest.runtime.importing import importing
 from ingest.runtime.printable import printable
@@ -213,6 +213,8 @@ def replay(
         from ingest.files.replay import Replay, sending
         from ingest.files.source import Source
 
+    found = Source.find(source, SUFFIXES)
+    tell_left_out(found)
     token = None if token_ is None else token_.strip()
     # disable=None: show the bar only on a terminal.
     with sending(url, token) as send, tqdm(unit=" rows", disable=None) as bar:
@@ -222,7 +224,7 @@ def replay(
             bar.update(rows)
 
         going = Replay(
-            Source.find(source, SUFFIXES),
+            found,
             options,
             model,
             batch,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import UTC, tzinfo
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP
 from ingest.runtime import time_zone
 from ingest.runtime.timestamps import TICKS
+
+if TYPE_CHECKING:
+    from ingest.files.source import Source
 
 
 class Zone(click.ParamType[tzinfo]):
@@ -111,3 +114,15 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         run = option(run)
     return cast("Callable[..., Any]", run)
+
+
+def tell_left_out(source: Source) -> None:
+    """Say which files of a folder are not read because of their names."""
+    from ingest.files.source import last_name
+
+    if source.left_out:
+        names = ", ".join(sorted(set(map(last_name, source.left_out))))
+        count = len(source.left_out)
+        click.echo(
+            f"left out: {count} files whose names say that they hold no data: {names}", err=True
+        )

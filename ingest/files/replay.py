@@ -227,8 +227,8 @@ class Replay:
         has_column = file.choice is None or file.choice.model is not None
         if self.model is None and self.source.title is None and not has_column:
             raise SettingsError(
-                f"{file.name}: nothing names its model, because a pattern has no name; give --model,"
-                " or --model-column if a column holds the names"
+                f"{file.name}: nothing names its model, because a pattern has no name; give"
+                " --model, or --model-column if a column holds the names"
             )
 
     def _model(self, name: str | None) -> str | None:

@@ -16,7 +16,7 @@ from ingest.files.remote import answering, filesystem_of, open_file, shown
 from ingest.runtime.errors import PayloadError
 
 _READ = 2**20
-_NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "metadata.json")
+NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "metadata.json")
 """Files that Hugging Face's datasets write beside the data, and others do, too."""
 
 
@@ -33,12 +33,15 @@ class Source:
         Paths in the file system, sorted.
     title : str or None
         Name of the file or folder without suffixes; None for a pattern, which has none.
+    left_out : tuple of str
+        Paths of files that are named as those beside the data of a data set.
     """
 
     filesystem: Any
     url: str
     files: tuple[str, ...]
     title: str | None
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def find(cls, url: str, suffixes: tuple[str, ...]) -> Source:
@@ -61,17 +64,20 @@ class Source:
         try:
             filesystem, root = filesystem_of(url)
             with answering():
-                files = _found(filesystem, root, suffixes)
-                exists = bool(files) or has_magic(root) or filesystem.exists(root)
+                files, left_out = _found(filesystem, root, suffixes)
+                exists = bool(files or left_out) or has_magic(root) or filesystem.exists(root)
         except OSError as error:
             raise PayloadError(f"{shown(url)} cannot be read: {shown(str(error))}") from error
         if not exists:
             raise PayloadError(f"{shown(url)} does not exist")
         if not files:
-            raise PayloadError(f"{shown(url)} has no files that end in {', '.join(suffixes)}")
+            other = f" and are not named {' or '.join(NOT_DATA)}" if left_out else ""
+            raise PayloadError(
+                f"{shown(url)} has no files that end in {', '.join(suffixes)}{other}"
+            )
         is_pattern = has_magic(root) and files != (root,)
         title = None if is_pattern else stem(path_of(root))
-        return cls(filesystem, shown(filesystem.unstrip_protocol(root)), files, title)
+        return cls(filesystem, shown(filesystem.unstrip_protocol(root)), files, title, left_out)
 
     def name(self, file: str) -> str:
         """Return the URL of a file, without credentials; on this machine, its path."""
@@ -84,17 +90,24 @@ class Source:
             yield stream
 
 
-def _found(filesystem: Any, root: str, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+def _found(
+    filesystem: Any, root: str, suffixes: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paths of the files, and of those that are left out because of their names."""
     if filesystem.isfile(root):
-        return (root,)
+        return (root,), ()
     if has_magic(root):
-        return tuple(path for path in sorted(filesystem.glob(root)) if filesystem.isfile(path))
+        return tuple(path for path in sorted(filesystem.glob(root)) if filesystem.isfile(path)), ()
     found = filesystem.find(root, detail=True)
-    return tuple(
+    files = [
         path
         for path in sorted(found)
         # Jobs that write a file for each worker leave empty ones.
-        if _is_data(path[len(root) :], suffixes) and found[path].get("size") != 0
+        if _is_meant(path[len(root) :], suffixes) and found[path].get("size") != 0
+    ]
+    return (
+        tuple(path for path in files if last_name(path) not in NOT_DATA),
+        tuple(path for path in files if last_name(path) in NOT_DATA),
     )
 
 
@@ -109,18 +122,23 @@ def partitions(path: str) -> Mapping[str, str]:
     return {name: unquote(value) for name, sign, value in parts if name and sign}
 
 
+def last_name(path: str) -> str:
+    """Return the last name of a path."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def stem(name: str) -> str:
     """Return the name of a file or folder without its suffixes: a/b.jsonl.gz is b."""
-    last = name.rstrip("/").rpartition("/")[2]
+    last = last_name(name)
     for suffix in COMPRESSED:
         last = last.removesuffix(suffix)
     return last.rpartition(".")[0] or last
 
 
-def _is_data(path: str, suffixes: tuple[str, ...]) -> bool:
+def _is_meant(path: str, suffixes: tuple[str, ...]) -> bool:
     # Programs begin the names of other and of unfinished files so.
     parts = path.split("/")
-    if any(part.startswith((".", "_")) for part in parts) or parts[-1] in _NOT_DATA:
+    if any(part.startswith((".", "_")) for part in parts):
         return False
     return plain(parts[-1]).endswith(suffixes)
 

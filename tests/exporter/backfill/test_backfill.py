@@ -647,6 +647,14 @@ def test_the_command_makes_the_schema_of_a_fresh_store(
     assert (code, output.splitlines()[-1]) == (0, "m: baseline 1 pinned (first 5000)")
 
 
+def test_the_command_says_which_files_it_leaves_out(lake: str) -> None:
+    (Path(lake) / "state.json").write_text("{}")
+    nowhere = "database.connection_string=host=127.0.0.1 port=1"
+    code, output = invoke(lake, "--model", "m", "--set", nowhere)
+    assert code == 1
+    assert "left out: 1 files whose names say that they hold no data: state.json\n" in output
+
+
 def test_without_the_extra_the_command_says_what_to_install(
     lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

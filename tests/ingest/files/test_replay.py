@@ -97,6 +97,21 @@ def test_a_model_is_named_after_the_file_or_folder(
     assert replay(tmp_path / "texts", network).output.startswith("texts: 1 vectors stored")
 
 
+def test_files_that_are_left_out_because_of_their_names_are_reported(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    for name in ("x/metadata.json", "y/metadata.json", "y/state.json", "y/a.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        jsonl(tmp_path / name, numbered(1))
+    done = replay(tmp_path, network)
+    assert done.exit_code == 0
+    assert done.stderr == (
+        "left out: 3 files whose names say that they hold no data: metadata.json, state.json\n"
+    )
+    assert len(shelf) == 1
+    assert replay(tmp_path / "y" / "a.json", network).stderr == ""
+
+
 @pytest.mark.parametrize("pattern", ["*.jsonl", "a*"])
 def test_a_pattern_names_no_model(
     pattern: str, tmp_path: Path, network: Network, shelf: Shelf

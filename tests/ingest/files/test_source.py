@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from ingest.files import reader
 from ingest.files.remote import filesystem_of
 from ingest.files.source import Source, partitions, stem
 from ingest.runtime.errors import PayloadError
@@ -124,6 +125,16 @@ def test_a_dataset_of_hugging_face_is_its_arrow_files(tmp_path: Path) -> None:
     for name in ("dataset_info.json", "state.json"):
         (tmp_path / name).write_text('{"_data_files": []}')
     np.testing.assert_array_equal(whole(tmp_path).vectors, np.concatenate([VECTORS, VECTORS]))
+    left_out = Source.find(str(tmp_path), reader.SUFFIXES).left_out
+    assert [Path(each).name for each in left_out] == ["dataset_info.json", "state.json"]
+
+
+def test_a_folder_of_nothing_but_files_beside_data_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text('{"embedding": [1, 2]}')
+    with pytest.raises(PayloadError, match=r"\.json, .* and are not named .* or metadata\.json$"):
+        Source.find(str(tmp_path), reader.SUFFIXES)
+    assert whole(tmp_path / "metadata.json").vectors.tolist() == [[1, 2]]
+    assert whole(tmp_path / "*.json").vectors.tolist() == [[1, 2]]
 
 
 def test_empty_files_of_a_folder_are_left_out(tmp_path: Path) -> None:
