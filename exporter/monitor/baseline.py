@@ -160,7 +160,8 @@ def pin(
 ) -> int:
     """Fit a detector to stored vectors, and store both as the baseline in use.
 
-    Its seasons follow the local time of a zone.
+    Its seasons follow the local time of a zone. If vectors are selected by their arrival, others of
+    the same time tell more exactly which means to expect, as for an automatic baseline.
 
     Returns
     -------
@@ -177,7 +178,9 @@ def pin(
     rows = select(connection, model_name, selection)
     if not len(rows):
         raise ValueError("no vectors are selected")
-    version = _store(connection, model_name, fit(model_name, rows, str(selection), zone), None)
+    more = _others(lambda: nullcontext(connection), model_name, selection.arrived, selection.most)
+    found = fit(model_name, rows, str(selection), zone, more)
+    version = _store(connection, model_name, found, None)
     assert version is not None
     return version
 
@@ -455,16 +458,23 @@ def _fitted_again(borrow: Borrow, model_name: str, stored: baselines.StoredBasel
         rows = reference(connection, model_name, stored.version)
     rows, _ = _sound(model_name, rows, f"baseline {stored.version}")
 
-    def others(span: tuple[float, float]) -> NDArray[np.void]:
-        selection = Selection(arrived=_moments(span), most=len(rows))
-        with borrow() as connection:
-            return select(connection, model_name, selection)
-
-    spans = parts(stored.first_at.timestamp(), stored.last_at.timestamp())
     # What a person pinned need not be from the store. Who chose it did not choose the others.
-    more = map(others, spans if stored.automatic else ())
+    span = (stored.first_at, stored.last_at) if stored.automatic else None
+    more = _others(borrow, model_name, span, len(rows))
     # Its quality is stored. To assess it once more takes less than a tenth of the fit.
     return _fit_rows(model_name, rows, time_zone.find(stored.time_zone), more).detector
+
+
+def _others(
+    borrow: Borrow, model_name: str, span: tuple[datetime, datetime] | None, most: int
+) -> Iterator[NDArray[np.void]]:
+    """Read vectors of each part of a span, at most so many; none without a span."""
+    if span is None:
+        return
+    for part in parts(span[0].timestamp(), span[1].timestamp()):
+        with borrow() as connection:
+            rows = select(connection, model_name, Selection(arrived=_moments(part), most=most))
+        yield rows
 
 
 def _moments(span: tuple[float, float]) -> tuple[datetime, datetime]:

@@ -287,6 +287,19 @@ def test_a_sample_that_a_person_pinned_is_fitted_again_by_itself(
     assert baseline.load(connection, "m", 1).detector.to_bytes() == current
 
 
+def test_a_sample_of_what_arrived_in_a_span_knows_the_means_of_more_vectors(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    for part in np.array_split(vectors[:2_000], 8):
+        send(part)
+    times = select(connection, "m", Selection(last=2_000))["received_at"]
+    first, after = (datetime.fromtimestamp(at, UTC) for at in (times[0], times[-1] + 1))
+    baseline.pin(connection, "m", Selection(arrived=(first, after), most=500))
+    pinned = baseline.load(connection, "m", 1).detector
+    assert pinned.n_reference < 500
+    assert pinned._linear_season.uncertainty(None) < 1 / 1_000
+
+
 def stored(vectors: Vectors, times: Floats) -> NDArray[np.void]:
     rows = np.empty(len(vectors), copy.row_type(vectors.shape[1]))
     rows["seq"], rows["received_at"], rows["embedding"] = np.arange(len(vectors)), times, vectors
