@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 UTC = ZoneInfo("UTC")
 
+ALLOWED = "allowed are the names of the IANA database, such as UTC or Europe/Berlin"
+
 
 def find(name: str) -> ZoneInfo:
     """Return the time zone of a name.
@@ -19,7 +21,4 @@ def find(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     # A folder of the database is an OSError.
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{name!r} is not a known time zone; allowed are the names of the IANA database, such"
-            " as UTC or Europe/Berlin"
-        ) from error
+        raise ValueError(f"{name!r} is not a known time zone; {ALLOWED}") from error

@@ -135,11 +135,14 @@ REFUSED = {
     ),
     "a warning above critical": (
         "monitoring: {drift_threshold: 0.5}",
-        ["monitoring.drift_threshold (0.5) must not exceed alerting.alert_threshold (0.2)"],
+        [
+            "monitoring.drift_threshold: line 1, column 14: 0.5 must not exceed"
+            " alerting.alert_threshold (0.2)"
+        ],
     ),
     "a model's warning above the fleet's critical": (
         "monitoring: {models: {a: {drift_threshold: 0.5}}}",
-        ["(0.5) must not exceed", "of monitoring.models.a"],
+        ["monitoring.models.a: line 1, column 23: its drift_threshold (0.5) must not exceed"],
     ),
     "a webhook without https": (
         "alerting: {slack_webhook: 'http://example.org/hook'}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -127,29 +128,49 @@ def read(settings: ServerSettings) -> Security:
     Raises
     ------
     SettingsError
-        If a file is invalid, or if clients need no credentials on an address other than loopback
-        while ``server.allow_unauthenticated`` is not set.
+        If files are invalid, which names all of them, or if clients need no credentials on an
+        address other than loopback while ``server.allow_unauthenticated`` is not set.
     """
     file = Path(settings.web_config_file or "")
-    config = webconfig.read(file) if settings.web_config_file else WebConfig()
-    known = tokens.read(Path(settings.tokens_file)) if settings.tokens_file else []
+    config, tls = WebConfig(), None
+    known: list[tokens.Token] = []
+    errors: list[SettingsError] = []
+    with _collected(errors):
+        if settings.web_config_file:
+            config = webconfig.read(file)
+        if config.tls_server_config is not None:
+            tls = webconfig.tls_context(config.tls_server_config, file.parent)
+    with _collected(errors):
+        if settings.tokens_file:
+            known = tokens.read(Path(settings.tokens_file))
+    if len(errors) > 1:
+        raise SettingsError("\n".join(map(str, errors)))
+    if errors:
+        raise errors[0]
     is_open = not (config.basic_auth_users or known or config.requires_client_certificate)
     on_loopback = _is_loopback(settings.host)
     if not on_loopback:
         if is_open:
             _check_meant(settings)
-        elif config.tls_server_config is None:
+        elif tls is None:
             _log.warning("credentials and data are sent unencrypted unless a proxy adds TLS")
-    tls = config.tls_server_config
     headers = {str(name): value for name, value in config.http_server_config.headers.items()}
     # A foreign page has no credentials, so it gains nothing by a name of its own.
     checks_names = settings.allowed_hosts or (on_loopback and is_open)
     return Security(
         Guard(config.basic_auth_users, known),
         Sites(settings.allowed_hosts if checks_names else None, on_loopback),
-        None if tls is None else webconfig.tls_context(tls, file.parent),
+        tls,
         headers,
     )
+
+
+@contextmanager
+def _collected(errors: list[SettingsError]) -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        errors.append(error)
 
 
 def _check_meant(settings: ServerSettings) -> None:

@@ -76,7 +76,7 @@ def load(
     ------
     SettingsError
         Naming every unknown key, wrong type and impossible value by its place, and what is allowed.
-        It never quotes a value.
+        It never quotes a text that stands as a value.
     """
     document = Document() if file is None else _read_file(file)
     values = {} if document.values is None else document.values

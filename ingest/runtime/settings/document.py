@@ -67,6 +67,21 @@ for _tag, _pattern in _NUMBERS.items():
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 
 
+class Misplaced(ValueError):
+    """What is wrong with a key within the part of a document that a validator checks.
+
+    Parameters
+    ----------
+    path : tuple
+        Keys and indices that lead from there to it.
+    reason : str
+    """
+
+    def __init__(self, path: Keys, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
 @dataclass(frozen=True)
 class Document:
     """What a YAML text holds.
@@ -90,7 +105,9 @@ class Document:
 
     def problem(self, error: Mapping[str, Any]) -> Problem:
         """Describe one error of pydantic by key, place and what is allowed."""
-        path = [part for part in error["loc"] if part != "[key]"]
+        cause = error.get("ctx", {}).get("error")
+        inner = cause.path if isinstance(cause, Misplaced) else ()
+        path = [*(part for part in error["loc"] if part != "[key]"), *inner]
         *parents, last = path or [""]
         shown = [str(part) if _ENTRY.fullmatch(str(part)) else "(a name)" for part in parents]
         reason = error["msg"].removeprefix("Value error, ")

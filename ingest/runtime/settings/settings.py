@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ingest.runtime import model_name, time_zone
+from ingest.runtime.settings.document import Misplaced
 
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
 
@@ -194,7 +195,11 @@ class MonitoringSettings(_Section):
     @field_validator("time_zone")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        time_zone.find(name)
+        try:
+            time_zone.find(name)
+        except ValueError:
+            # Not quoted, because it may be a misplaced secret.
+            raise ValueError(f"is not a known time zone; {time_zone.ALLOWED}") from None
         return name
 
     @property
@@ -374,18 +379,20 @@ class Settings(_Section):
     @model_validator(mode="after")
     def _thresholds_ordered(self) -> Settings:
         """Refuse a warning above the critical alert, for the fleet and for each model."""
-        pairs = {"": (self.monitoring.drift_threshold, self.alerting.alert_threshold)}
-        for name, model in self.monitoring.models.items():
-            pairs[f" of monitoring.models.{name}"] = (
-                model.drift_threshold or self.monitoring.drift_threshold,
-                model.alert_threshold or self.alerting.alert_threshold,
+        later = "the warning comes before the critical alert"
+        warning, critical = self.monitoring.drift_threshold, self.alerting.alert_threshold
+        if warning > critical:
+            raise Misplaced(
+                ("monitoring", "drift_threshold"),
+                f"{warning} must not exceed alerting.alert_threshold ({critical}): {later}",
             )
-        for whose, (warning, critical) in pairs.items():
-            if warning > critical:
-                raise ValueError(
-                    f"monitoring.drift_threshold ({warning}) must not exceed "
-                    f"alerting.alert_threshold ({critical}){whose}: the warning comes before the "
-                    "critical alert"
+        for name, model in self.monitoring.models.items():
+            own = model.drift_threshold or warning, model.alert_threshold or critical
+            if own[0] > own[1]:
+                raise Misplaced(
+                    ("monitoring", "models", name),
+                    f"its drift_threshold ({own[0]}) must not exceed its alert_threshold"
+                    f" ({own[1]}): {later}. Where it has none of its own, the general one counts",
                 )
         return self
 

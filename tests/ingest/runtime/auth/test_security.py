@@ -28,6 +28,23 @@ def test_other_addresses_need_credentials_unless_disabled_explicitly(host: str) 
     security.read(ServerSettings(host=host, allow_unauthenticated=True))
 
 
+def test_each_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    files = {"web_config_file": tmp_path / "web.yml", "tokens_file": tmp_path / "tokens.yml"}
+    settings = ServerSettings(**{key: str(file) for key, file in files.items()})
+    reason = "cannot be read: No such file or directory"
+    with pytest.raises(SettingsError) as caught:
+        security.read(settings)
+    assert str(caught.value).split("\n") == [
+        f"{file} (server.{key}) {reason}" for key, file in files.items()
+    ]
+    files["web_config_file"].write_text("tls_server_config: {cert_file: absent, key_file: absent}")
+    with pytest.raises(SettingsError) as caught:
+        security.read(settings)
+    first, second = str(caught.value).split("\n")
+    assert "absent" in first
+    assert second == f"{files['tokens_file']} (server.tokens_file) {reason}"
+
+
 EVIL = {b"host": [b"evil.example"]}
 
 

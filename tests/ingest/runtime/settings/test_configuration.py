@@ -27,7 +27,12 @@ MISTAKES = {
         "less than or equal to 1",
     ],
     "warning_above_critical": [
-        "monitoring.drift_threshold (0.3) must not exceed alerting.alert_threshold (0.2)"
+        "monitoring.drift_threshold: line 2, column 3: 0.3 must not exceed"
+        " alerting.alert_threshold (0.2)"
+    ],
+    "warning_above_critical_of_a_model": [
+        "monitoring.models.docs: line 3, column 5: its drift_threshold (0.15) must not exceed its"
+        " alert_threshold (0.1)"
     ],
     "pool_of_none": ["database.pool_size: line", "greater than or equal to 1"],
     "replica_without_primary": [
@@ -55,8 +60,8 @@ MISTAKES = {
     "not_yaml": ["is not valid YAML: line 2, column 1: while parsing a flow mapping"],
     "several_mistakes": ["database.pool_size: line 2", "log.level: line 4", "server.port: line 6"],
     "time_zone_unknown": [
-        "monitoring.time_zone",
-        "'Europe/Berln' is not a known time zone; allowed are the names of the IANA database",
+        "monitoring.time_zone: line 2, column 3: is not a known time zone; allowed are the names of"
+        " the IANA database",
     ],
 }
 
@@ -107,6 +112,7 @@ SECRETS = [
     "alerting: {exporter_url: 'ftp://u:hunter2@h'}",
     "monitoring: {models: {'u:hunter2@h': {drift_threshold: 2}}}",
     "log: {level: hunter2}",
+    "monitoring: {time_zone: hunter2}",
     "hunter2",
     "hunter2: hunter2: hunter2",
     "%hunter2",
