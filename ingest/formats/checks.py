@@ -29,6 +29,10 @@ TOO_DEEP = f"is nested more than {NESTING} levels deep"
 
 DIGITS = 400
 """Digits of a number in metadata, without an exponent: enough for each number of float64."""
+_TOO_LARGE = (
+    "has a number that is too large; allowed are integers of at most"
+    f" {DIGITS} digits and, with a point or an exponent, numbers up to 1.79e308"
+)
 
 LISTED = 100
 """Problems that an answer lists. The others are only counted."""
@@ -268,6 +272,11 @@ def misspelt(text: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     return None
+
+
+def explained(reason: str) -> str:
+    """Return what the parser of JSON says, with what is allowed where it does not say so."""
+    return _TOO_LARGE if reason.endswith("out of range") else reason
 
 
 def kind(value: object) -> str:

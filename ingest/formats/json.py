@@ -136,7 +136,7 @@ def _of_answer(
         raise PayloadError(f"the body {checks.TOO_DEEP}") from other
     if answer is None:
         raise _explain(body, error, _DECODER, limits) from error
-    name = parameters.checked_model_name(answer.model_name, "/model")
+    name = parameters.checked_model_name(answer.model_name, answer.model_place)
     checks.count(len(answer.embeddings), limits)
     dtype = parameters.checked_dtype()
     rows, problems = json_vectors.read(answer.embeddings, limits, dtype)
@@ -239,7 +239,7 @@ def _located(body: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> Pa
     pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
     element = _ELEMENT.match(pointer)
     index = int(element[1]) if element else None
-    return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
+    return checks.refuse([Problem(pointer, f"{checks.explained(reason):.200}", index)])
 
 
 def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw] | None]:
@@ -309,7 +309,7 @@ def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
     try:
         item = _METADATA.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return checks.misspelt(bytes(text)) or str(error).partition(" - at")[0]
+        return checks.misspelt(bytes(text)) or checks.explained(str(error).partition(" - at")[0])
     except RecursionError:
         return checks.TOO_DEEP
     return checks.TOO_DEEP if checks.is_too_deep(item) else item

@@ -24,12 +24,15 @@ class Answer:
         JSON pointer of a vector, with ``{}`` for its index.
     texts : list of str or None
         What was embedded, if the answer says so.
+    model_place : str
+        JSON pointer of the model's name; empty if answers of this form never have one.
     """
 
     model_name: str | None
     embeddings: list[Raw]
     place: str
     texts: list[str] | None = None
+    model_place: str = "/model"
 
 
 class Form(NamedTuple):

@@ -51,7 +51,7 @@ def _read(body: bytes) -> Answer:
     decoded = _DECODER.decode(body)
     embeddings, place = _chosen(decoded.embeddings)
     texts = decoded.texts if decoded.texts and len(decoded.texts) == len(embeddings) else None
-    return Answer(None, embeddings, place, texts)
+    return Answer(None, embeddings, place, texts, model_place="")
 
 
 def _chosen(embeddings: Raw) -> tuple[list[Raw], str]:

@@ -19,8 +19,8 @@ def _read(body: bytes) -> Answer:
     vectors = _DECODER.decode(body)
     if vectors and bytes(memoryview(vectors[0])[:1]) not in (b"[", b'"'):
         # The vector of one text, as the feature extraction of Hugging Face answers.
-        return Answer(None, [Raw(body)], "")
-    return Answer(None, vectors, "/{}")
+        return Answer(None, [Raw(body)], "", model_place="")
+    return Answer(None, vectors, "/{}", model_place="")
 
 
 FORM = Form("Hugging Face TEI", lambda fields: not fields, _read, schema("Embeddings"), ())

@@ -194,7 +194,20 @@ WRONG = {
     ),
     "number in metadata beyond jsonb": (
         b'{"model_name":"m","embedding":[1],"metadata":{"a":1e400}}',
-        "/metadata: Number out of range",
+        "/metadata: has a number that is too large; allowed are integers of at most 400 digits and,"
+        " with a point or an exponent, numbers up to 1.79e308$",
+    ),
+    "integer of thousands of digits": (
+        b'{"model_name":"m","embedding":[1],"id":%s}' % (b"9" * 5_000),
+        "/id: has a number that is too large; allowed are integers of at most 400 digits",
+    ),
+    "number with a point in metadata beyond float64": (
+        b'{"model_name":"m","embeddings":[[1]],"metadata":[{"a":%s.5}]}' % (b"9" * 350),
+        "/metadata/0: has a number that is too large; allowed are integers of at most 400 digits",
+    ),
+    "number beyond float64 as id": (
+        b'{"model_name":"m","embedding":[1],"id":1e400}',
+        "/id: has a number that is too large",
     ),
     "NUL in a key of metadata": (one(metadata={"a\0": 1}), r"U\+0000"),
 }
