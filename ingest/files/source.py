@@ -40,7 +40,7 @@ class Source:
     filesystem: Any
     url: str
     files: tuple[str, ...]
-    title: str | None
+    title: str | None = None
     left_out: tuple[str, ...] = ()
 
     @classmethod

@@ -30,7 +30,7 @@ def test_other_addresses_need_credentials_unless_disabled_explicitly(host: str) 
 
 def test_each_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     files = {"web_config_file": tmp_path / "web.yml", "tokens_file": tmp_path / "tokens.yml"}
-    settings = ServerSettings(**{key: str(file) for key, file in files.items()})
+    settings = ServerSettings.model_validate({key: str(file) for key, file in files.items()})
     reason = "cannot be read: No such file or directory"
     with pytest.raises(SettingsError) as caught:
         security.read(settings)
