@@ -258,6 +258,16 @@ def is_too_deep(value: object) -> bool:
     return bool(level)
 
 
+def nesting(encoded: bytes) -> str | None:
+    """Return what is wrong with the levels of encoded JSON; None if nothing is."""
+    if encoded.count(b"[") + encoded.count(b"{") <= NESTING:
+        return None
+    try:
+        return TOO_DEEP if is_too_deep(json.loads(encoded)) else None
+    except RecursionError:
+        return TOO_DEEP
+
+
 def misspelt(text: bytes) -> str | None:
     """Return what is wrong with the characters of JSON; None if nothing is."""
     try:

@@ -141,7 +141,11 @@ class Target:
         """Return the metadata, or None with a warning if they cannot be stored."""
         if row.metadata is None:
             return None
-        reason = checks.metadata(row.metadata, self.settings) or checks.misspelt(row.metadata)
+        reason = (
+            checks.metadata(row.metadata, self.settings)
+            or checks.misspelt(row.metadata)
+            or checks.nesting(row.metadata)
+        )
         if reason is None:
             return row.metadata
         # A vector counts without its text; long documents are common.

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
+from ingest.formats import checks
 from ingest.pipeline.metrics import WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.errors import PayloadError
@@ -25,12 +26,14 @@ def row(key: str, *numbers: float, metadata: bytes | None = None) -> Row:
     return Row(key, None, np.array(numbers, np.float32), metadata)
 
 
-def store_rows(store: str, *rows: Row, skips: bool = False) -> None:
+def store_rows(
+    store: str, *rows: Row, skips: bool = False, settings: Settings = SETTINGS
+) -> None:
     async def main() -> None:
         registry = CollectorRegistry()
-        pipeline = Pipeline(store, SETTINGS, registry)
+        pipeline = Pipeline(store, settings, registry)
         metrics = WatchMetrics(registry, "m")
-        target = Target(pipeline, "m", metrics, SETTINGS.ingest, skips)
+        target = Target(pipeline, "m", metrics, settings.ingest, skips)
         async with pipeline.running():
             await target.store(rows, "db.docs")
 
@@ -92,6 +95,23 @@ def test_a_vector_counts_without_metadata_that_cannot_be_stored(
     assert found == [(None,), ({"a": 1},)]
     [warning] = warnings(caplog)
     assert "metadata of row 'a'" in warning
+
+
+def test_a_vector_counts_without_metadata_that_no_reader_could_decode(
+    store: str, connection: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nested(levels: int) -> bytes:
+        return b'{"a": %b1%b}' % (b"[" * (levels - 1), b"]" * (levels - 1))
+
+    settings = Settings(ingest=IngestSettings(max_metadata_bytes=10_000))
+    levels = (1_500, checks.NESTING + 1, checks.NESTING)
+    rows = [row(str(count), 1, metadata=nested(count)) for count in levels]
+    with caplog.at_level(logging.WARNING):
+        store_rows(store, *rows, settings=settings)
+    found = connection.execute("select metadata is null from embedding order by seq").fetchall()
+    assert found == [(True,), (True,), (False,)]
+    [warning] = warnings(caplog)
+    assert warning.endswith("metadata of row '1500' is nested more than 100 levels deep")
 
 
 def test_a_long_key_is_stored_as_its_hash() -> None:
