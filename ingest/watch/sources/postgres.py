@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,8 @@ _ALIAS = "watched"
 _VECTOR_HEADER_BYTES = 4
 """The dimension and a reserved word, which pgvector's ``vector_send`` writes first."""
 _INTEGER_BITS = {"int2": 16, "int4": 32, "int8": 64}
+_FIELDS = 50
+"""Most fields of one object: a function takes 100 arguments."""
 _LONGEST_STORAGE = 64
 """Longest list of file numbers that is kept as it is; longer ones are kept as their digest."""
 
@@ -90,7 +92,12 @@ class Column:
 
         Unqualified, "order by" would mean a column of the result that has the same name.
         """
-        return sql.Identifier(_ALIAS, self.name)
+        return _identifier(_ALIAS, self.name)
+
+    @property
+    def type(self) -> sql.SQL:
+        """The type, for a cast."""
+        return sql.SQL(_doubled(self.declared))
 
 
 class Field(NamedTuple):
@@ -114,17 +121,19 @@ class Field(NamedTuple):
 
     @property
     def value(self) -> sql.Composed:
-        """Write the value, for a query with parameters."""
+        """Write the value."""
         if not self.path:
             return sql.SQL("{}").format(self.column.quoted)
         return sql.SQL("{} #> {}::text[]").format(
-            self.column.quoted, sql.Literal([key.replace("%", "%%") for key in self.path])
+            self.column.quoted, sql.Literal([_doubled(key) for key in self.path])
         )
 
 
 @dataclass(frozen=True)
 class Table:
     """A table and the SQL that reads it.
+
+    Run it with parameters, if only an empty list: its percent signs are doubled.
 
     Attributes
     ----------
@@ -235,8 +244,8 @@ class Table:
     @property
     def quoted(self) -> sql.Composed:
         """The quoted name of the table with the alias that :attr:`Column.quoted` uses."""
-        name = sql.Identifier(self.schema, self.name)
-        return sql.SQL("{} as {}").format(name, sql.Identifier(_ALIAS))
+        name = _identifier(self.schema, self.name)
+        return sql.SQL("{} as {}").format(name, _identifier(_ALIAS))
 
     @property
     def present(self) -> sql.Composed:
@@ -249,15 +258,11 @@ class Table:
         if self.time is None:
             return sql.SQL("true")
         now = "now()" if self.time.kind in TIMESTAMPS else "extract(epoch from now())"
-        return sql.SQL("{} <= {}::{}").format(
-            self.time.quoted, sql.SQL(now), sql.SQL(self.time.declared)
-        )
+        return sql.SQL("{} <= {}::{}").format(self.time.quoted, sql.SQL(now), self.time.type)
 
     @property
     def _values(self) -> sql.Composed:
-        return sql.SQL(", ").join(
-            sql.SQL("%s::{}").format(sql.SQL(column.declared)) for column in self.order
-        )
+        return sql.SQL(", ").join(sql.SQL("%s::{}").format(column.type) for column in self.order)
 
     @property
     def row(self) -> sql.Composed:
@@ -289,24 +294,42 @@ class Table:
         if self.vector.kind in ARRAYS:
             return sql.SQL("{}::float8[]").format(self.vector.quoted)
         # Qualified: pgvector's schema may not be on the search path.
-        vector = sql.Identifier(self.vector.schema, "vector")
+        vector = _identifier(self.vector.schema, "vector")
         return sql.SQL("{}::{}").format(self.vector.quoted, vector)
 
     @property
     def _metadata(self) -> sql.Composable:
         if not self.metadata:
             return sql.SQL("null::text")
-        # Not jsonb, which refuses a text with an escaped NUL.
-        pairs = sql.SQL(", ").join(
-            sql.SQL("{}, {}").format(sql.Literal(field.key.replace("%", "%%")), field.value)
-            for field in self.metadata
-        )
-        return sql.SQL("json_build_object({})::text").format(pairs)
+        objects = [
+            _object(self.metadata[first : first + _FIELDS])
+            for first in range(0, len(self.metadata), _FIELDS)
+        ]
+        joined = sql.SQL("left({}, -1) || ', ' || right({}, -1)")
+        return reduce(joined.format, objects)
 
     def _after(self, position: Position) -> sql.Composable:
         if not position:
             return sql.SQL("true")
         return sql.SQL("({}) > ({})").format(_joined("{}", self.order), self._values)
+
+
+def _object(fields: Sequence[Field]) -> sql.Composed:
+    """Write the text of an object with these fields."""
+    pairs = sql.SQL(", ").join(
+        sql.SQL("{}, {}").format(sql.Literal(_doubled(field.key)), field.value) for field in fields
+    )
+    # Not jsonb, which refuses a text with an escaped NUL.
+    return sql.SQL("json_build_object({})::text").format(pairs)
+
+
+def _identifier(*names: str) -> sql.Identifier:
+    return sql.Identifier(*map(_doubled, names))
+
+
+def _doubled(text: str) -> str:
+    """Double the percent signs, which psycopg takes for parameters where a query has any."""
+    return text.replace("%", "%%")
 
 
 def _joined(template: str, columns: Sequence[Column]) -> sql.Composed:

@@ -226,7 +226,7 @@ def _check_seconds(connection: psycopg.Connection, table: Table) -> None:
     if table.time is None or table.time.kind not in NUMBERS:
         return
     latest = sql.SQL("select max({})::float8 from {}").format(table.time.quoted, table.quoted)
-    row = connection.execute(latest).fetchone()
+    row = connection.execute(latest, []).fetchone()
     if row is None or row[0] is None:
         return
     try:

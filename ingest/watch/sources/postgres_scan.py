@@ -64,7 +64,7 @@ class PostgresScan:
             table=self._table.quoted, present=self._table.present
         )
         async with self._server.reading() as connection, within(_SCAN_SECONDS):
-            cursor = await connection.execute(query)
+            cursor = await connection.execute(query, [])
             row = await cursor.fetchone()
             return 0 if row is None else int(row[0])
 

@@ -26,9 +26,7 @@ def row(key: str, *numbers: float, metadata: bytes | None = None) -> Row:
     return Row(key, None, np.array(numbers, np.float32), metadata)
 
 
-def store_rows(
-    store: str, *rows: Row, skips: bool = False, settings: Settings = SETTINGS
-) -> None:
+def store_rows(store: str, *rows: Row, skips: bool = False, settings: Settings = SETTINGS) -> None:
     async def main() -> None:
         registry = CollectorRegistry()
         pipeline = Pipeline(store, settings, registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -10,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import connect
 from ingest.watch.sources.postgres import PostgresSource
-from ingest.watch.sources.postgres_catalogue import describe
+from ingest.watch.sources.postgres_catalogue import absent, describe
 from ingest.watch.sources.source import Identity, Location, Row
 from tests.postgresql import Application
 
@@ -174,3 +175,67 @@ def test_vectors_are_read_from_columns_of_many_types(
         assert vector in row.vector
     else:
         assert row.vector.tolist() == vector
+
+
+PERCENT = """
+alter extension vector set schema "v%";
+create type "s%"."e%" as enum ('a%', 'b%');
+create table "s%"."t%" (
+  "id%" "s%"."e%" primary key, "time%s" bigint, "vector%" "v%".vector, "discount%" text, "o%%" jsonb
+);
+insert into "s%"."t%" values
+  ('a%', 1700000000, '[1,2]', '5%', '{"k%": "%s"}'), ('b%', 1700000001, '[3,4]', '%', '{}');
+grant usage on schema "s%", "v%" to public;
+grant select on "s%"."t%" to public;
+"""
+
+
+def test_every_name_may_have_a_percent_sign(application: Application) -> None:
+    application.connection.execute('create schema "s%"; create schema "v%"')
+    application.connection.execute(PERCENT)
+    location = Location('"s%"."t%"', "vector%", "id%", "time%s", ("discount%", "o%%.k%"))
+    with connect(application.reader) as connection:
+        table = describe(connection, location)
+        assert list(absent(connection, table)) == []
+    first, second = ("1700000000", "a%"), ("1700000001", "b%")
+
+    async def main() -> list[Row]:
+        source = PostgresSource(application.reader, table)
+        async with source.connected(), source.snapshot() as snapshot:
+            assert await snapshot.identity() is not None
+            assert await snapshot.newest() == second
+            assert await snapshot.reaches(second)
+            [row] = await snapshot.at([first])
+            [rest] = [row async for block in snapshot.rows(first, []) for row in block]
+            return [row, rest]
+
+    rows = asyncio.run(main())
+    assert [row.key for row in rows] == ["a%@1700000000", "b%@1700000001"]
+    assert [json.loads(row.metadata or b"") for row in rows] == [
+        {"discount%": "5%", "o%%.k%": "%s"},
+        {"discount%": "%", "o%%.k%": None},
+    ]
+
+
+def test_a_table_may_give_more_fields_than_a_function_takes_arguments(
+    application: Application,
+) -> None:
+    names = [f"c{number}" for number in range(120)]
+    columns = ", ".join(f"add {name} text default '}}{name}{{'" for name in names)
+    application.connection.execute(f"alter table docs add body json, {columns}".encode())
+    text = r'{"a": "}\\u0000{"}'
+    application.connection.execute("insert into docs (embedding, body) values ('[1]', %s)", [text])
+
+    async def main(*metadata: str) -> bytes:
+        with connect(application.reader) as connection:
+            table = describe(connection, Location("docs", metadata=metadata))
+        source = PostgresSource(application.reader, table)
+        async with source.connected(), source.snapshot() as snapshot:
+            [row] = [row async for block in snapshot.rows((), []) for row in block]
+        assert row.metadata is not None
+        return row.metadata
+
+    for count in (1, 50, 51, 100, 101, 120):
+        found = json.loads(asyncio.run(main("body", *names[: count - 1])))
+        values = {name: f"}}{name}{{" for name in names[: count - 1]}
+        assert found == {"body": json.loads(text)} | values

@@ -47,6 +47,14 @@ def read(scan: PostgresScan, *levels: int) -> list[list[Row]]:
     return asyncio.run(main())
 
 
+def count(scan: PostgresScan) -> int:
+    async def main() -> int:
+        async with scan.connected():
+            return await scan.count()
+
+    return asyncio.run(main())
+
+
 def test_a_level_is_a_part_of_the_level_before_in_the_same_order(scan: PostgresScan) -> None:
     [everything, half, quarter] = [[row.key for row in rows] for rows in read(scan, 0, 1, 2)]
     assert len(everything) == 400
@@ -77,11 +85,19 @@ def test_a_row_of_langchain_has_its_text_and_metadata(scan: PostgresScan) -> Non
 
 
 def test_rows_are_counted(scan: PostgresScan) -> None:
-    async def main() -> int:
-        async with scan.connected():
-            return await scan.count()
+    assert count(scan) == 400
 
-    assert asyncio.run(main()) == 400
+
+def test_a_scanned_table_may_have_names_with_a_percent_sign(application: Application) -> None:
+    application.connection.execute(
+        'alter table docs rename to "t5%"; alter table "t5%" rename embedding to "vector%"'
+    )
+    application.connection.execute("""insert into "t5%" ("vector%") values ('[1, 2]')""")
+    with connect(application.reader) as connection:
+        table = describe(connection, Location('"t5%"', "vector%", sample=100))
+    assert count(PostgresScan(application.reader, table, 100)) == 1
+    [[row]] = read(PostgresScan(application.reader, table, 100), 0)
+    assert row.key == "1"
 
 
 def test_a_scan_that_takes_too_long_is_named_with_its_own_limit(
