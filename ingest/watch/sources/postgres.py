@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 import numpy as np
 import psycopg
@@ -45,6 +45,16 @@ BLOCK = 1_000
 _ALIAS = "watched"
 _VECTOR_HEADER_BYTES = 4
 """The dimension and a reserved word, which pgvector's ``vector_send`` writes first."""
+_BLANK: Mapping[str, LiteralString] = {
+    **dict.fromkeys(ARRAYS, "cardinality({}) = 0"),
+    **dict.fromkeys(
+        TEXTS,
+        r"""translate(lower({}::text), E' \t\r\n', '') in ('', 'null', '[]', '{{}}', '""')""",
+    ),
+}
+"""By type of vectors: the condition that no vector is there, although the value is not null."""
+_LONGEST_BLANK = 64
+"""Bytes above which a value is not looked at."""
 _INTEGER_BITS = {"int2": 16, "int4": 32, "int8": 64}
 _FIELDS = 50
 """Most fields of one object: a function takes 100 arguments."""
@@ -251,7 +261,15 @@ class Table:
     def present(self) -> sql.Composed:
         """Write the condition that a row has a vector and a place in the order."""
         columns = (self.vector, *self.order)
-        return sql.SQL(" and ").join(sql.SQL("{} is not null").format(c.quoted) for c in columns)
+        conditions = [sql.SQL("{} is not null").format(column.quoted) for column in columns]
+        if (blank := _BLANK.get(self.vector.kind)) is not None:
+            # Most vectors are long. The length is known without reading them.
+            condition = sql.SQL("(pg_column_size({0}) > {1} or not {2})")
+            vector = self.vector.quoted
+            conditions.append(
+                condition.format(vector, _LONGEST_BLANK, sql.SQL(blank).format(vector))
+            )
+        return sql.SQL(" and ").join(conditions)
 
     @property
     def _past(self) -> sql.Composable:

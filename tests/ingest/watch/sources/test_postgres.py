@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import connect
+from ingest.store.positions import Position
 from ingest.watch.sources.postgres import PostgresSource
 from ingest.watch.sources.postgres_catalogue import absent, describe
 from ingest.watch.sources.source import Identity, Location, Row
@@ -144,7 +145,7 @@ def test_an_identity_is_short_however_many_partitions_there_are(application: App
         ("json", "[1, 2]", [1, 2]),
         ("jsonb", "[1, 2]", [1, 2]),
         ("text", "[1, two]", "has '[1, two]' where a vector is needed"),
-        ("text", "", "has no vector"),
+        ("text", "nullable", "has 'nullable' where a vector is needed"),
         ("jsonb", '{"a": 1}', "where a vector is needed"),
         ("double precision[]", "{1,NULL}", "has a vector whose component 1 is null"),
     ],
@@ -175,6 +176,54 @@ def test_vectors_are_read_from_columns_of_many_types(
         assert vector in row.vector
     else:
         assert row.vector.tolist() == vector
+
+
+@pytest.mark.parametrize("time", ["time", None])
+@pytest.mark.parametrize(
+    ("declared", "blanks"),
+    [
+        ("text", ["", " \n\t", "null", "NULL", "[]", "{}", "[ ]"]),
+        ("varchar", [""]),
+        ("json", ["null", " null ", '""', "[\n]", "{}"]),
+        ("jsonb", ["null", '""', "[]", "{}"]),
+        ("real[]", ["{}"]),
+        ("double precision[]", ["{}"]),
+        ("numeric[]", ["{}"]),
+    ],
+)
+def test_rows_whose_vector_is_written_as_none_are_left_out(
+    application: Application, declared: str, blanks: list[str], time: str | None
+) -> None:
+    connection = application.connection
+    connection.execute(
+        f"create table typed (id bigint primary key, embedding {declared}, time bigint);"
+        "grant select on typed to public".encode()
+    )
+    full = ["[1]", "[" + ",".join(["0.125"] * 2_000) + "]"]
+    if declared.endswith("[]"):
+        full = [text.translate(str.maketrans("[]", "{}")) for text in full]
+    for id_, value in enumerate([*full, *blanks]):
+        insert = f"insert into typed values (%s, %s::{declared}, %s)"
+        connection.execute(insert.encode(), [id_, value, id_])
+
+    def place(id_: int) -> Position:
+        return (str(id_),) if time is None else (str(id_), str(id_))
+
+    async def main() -> tuple[list[Row], list[Row]]:
+        with connect(application.reader) as reading:
+            source = PostgresSource(
+                application.reader, describe(reading, Location("typed", time=time))
+            )
+        async with source.connected(), source.snapshot() as snapshot:
+            assert await snapshot.newest() == place(1)
+            assert not await snapshot.reaches(place(2))
+            at = await snapshot.at([place(id_) for id_ in range(len(full) + len(blanks))])
+            return at, [row async for block in snapshot.rows((), []) for row in block]
+
+    at, rows = asyncio.run(main())
+    assert sorted(len(row.vector) for row in at) == [1, 2_000]
+    assert [len(row.vector) for row in rows] == [1, 2_000]
+    assert not any(isinstance(row.vector, str) for row in rows)
 
 
 PERCENT = """

@@ -88,6 +88,20 @@ def test_rows_are_counted(scan: PostgresScan) -> None:
     assert count(scan) == 400
 
 
+def test_rows_whose_vector_is_written_as_none_are_neither_counted_nor_read(
+    application: Application,
+) -> None:
+    application.connection.execute(
+        "alter table docs alter embedding type text;"
+        "insert into docs (embedding) values ('[1, 2]'), ('null'), (''), ('[]')"
+    )
+    with connect(application.reader) as connection:
+        table = describe(connection, Location("docs", sample=100))
+    assert count(PostgresScan(application.reader, table, 100)) == 1
+    [[row]] = read(PostgresScan(application.reader, table, 100), 0)
+    assert row.key == "1"
+
+
 def test_a_scanned_table_may_have_names_with_a_percent_sign(application: Application) -> None:
     application.connection.execute(
         'alter table docs rename to "t5%"; alter table "t5%" rename embedding to "vector%"'
