@@ -118,7 +118,10 @@ class TableFollower:
     async def poll(self) -> None:
         """Store the rows that are new. After an error, the next poll reads those that are left."""
         if self._progress is None:
-            self._progress = await self._load() or await self._begin()
+            self._progress = await self._load()
+        if self._progress is None:
+            await self._target.begin(str(self._source))
+            self._progress = await self._begin()
         before = self._progress
         if reason := await self._follow(before):
             self._report(reason, before, await self._begin())

@@ -84,7 +84,10 @@ class Scanner:
         """
         before = self._sample
         if before is None:
-            before = await self._load() or Sample(_level(await self._source.count(), self._source))
+            before = await self._load()
+        if before is None:
+            await self._target.begin(str(self._source))
+            before = Sample(_level(await self._source.count(), self._source))
         level, found = before.level, await self._stored(before)
         while len(found) > _MOST * self._source.sample:
             # The table has grown at once. The rest of it is not read.

@@ -16,8 +16,10 @@ from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime import timestamps
 from ingest.runtime.errors import DimensionMismatch, MonitorError, PayloadError
 from ingest.runtime.settings.settings import IngestSettings
+from ingest.store import watched
 from ingest.store.batch import Batch
 from ingest.store.canaries import ID_PREFIX
+from ingest.store.connection import unavailable
 from ingest.watch.sources.source import Row
 
 _log = logging.getLogger(__name__)
@@ -61,6 +63,29 @@ class Target:
         changed. Where an id counts once, a changed row would be a duplicate: then it is the key.
         """
         return stored_id(row.id if self.revises and row.id is not None else row.key)
+
+    async def begin(self, source: str) -> None:
+        """Warn if rows of another source were stored under the name of the model.
+
+        Call this before a source is read for the first time. It cannot be an error: a table may
+        have been renamed, or be read in another order.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store cannot be reached.
+        """
+        with unavailable():
+            async with self.pipeline.pool.connection() as store:
+                others = await watched.others(store, self.model_name, source)
+        if others:
+            self._warn(
+                "source",
+                "something else was watched under this model's name",
+                f"{source}: model {self.model_name} has rows of {', '.join(others)}, too, and rows"
+                " with one id count as one row. Give each table or column its own --model. If only"
+                " the name, the order or the server changed, nothing is wrong",
+            )
 
     async def store(self, rows: Sequence[Row], source: str) -> None:
         """Store rows. They are committed when this returns.

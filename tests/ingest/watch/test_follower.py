@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import threading
 import time
@@ -39,6 +40,28 @@ def test_rows_are_stored_once_and_in_order(bench: Bench, time: str | None) -> No
 
     asyncio.run(main())
     assert bench.rows() == [1, 2, 3, 4, 5]
+
+
+def test_a_second_source_of_a_model_is_told_when_it_is_first_read(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be another column whose rows have the same ids, or the same table, renamed."""
+    bench.application.connection.execute(
+        "create view seen as select * from docs; grant select on seen to public"
+    )
+
+    async def told(table: str) -> int:
+        caplog.clear()
+        async with bench.polling(table=table) as poll:
+            await poll()
+            await poll()
+        return sum("under this model's name" in each.getMessage() for each in caplog.records)
+
+    async def main() -> list[int]:
+        return [await told(table) for table in ("docs", "docs", "seen", "seen", "docs")]
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(main()) == [0, 0, 1, 0, 0]
 
 
 def test_a_stored_vector_equals_that_of_the_table(bench: Bench) -> None:

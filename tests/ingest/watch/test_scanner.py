@@ -21,16 +21,16 @@ from tests.watching import Watching
 class Table:
     """Rows in memory, each of which is in the part with the probability ``2**-level``."""
 
-    name = "docs"
     advice = ()
 
     def __init__(self, sample: int) -> None:
+        self.name = "docs"
         self.sample = sample
         # Several rows have one key where these numbers differ only behind the point.
         self.held: dict[float, float] = {}
 
     def __str__(self) -> str:
-        return "docs in samples"
+        return f"{self.name} in samples"
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -46,6 +46,34 @@ class Table:
         for key, value in self.held.items():
             if int(key) % 2**level == 0:
                 yield [Row(str(int(key)), None, np.array([value, 1], np.float32))]
+
+
+def test_a_second_source_of_a_model_is_told_when_it_is_first_read(
+    store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching = Watching(store)
+
+    async def told(name: str) -> list[str]:
+        caplog.clear()
+        table = Table(1_000)
+        table.name = name
+        async with watching.following(table) as follower:
+            await follower.poll()
+            await follower.poll()
+        records = [each for each in caplog.records if each.name == "ingest.watch.target"]
+        return [vars(each)["error"] for each in records]
+
+    async def main() -> list[list[str]]:
+        return [await told(name) for name in ("docs", "docs", "other", "other", "docs")]
+
+    with caplog.at_level(logging.WARNING):
+        [*without, [warning], again, former] = asyncio.run(main())
+    assert [*without, again, former] == [[], [], [], []]
+    assert warning == (
+        "other in samples: model m has rows of docs in samples, too, and rows with one id count as"
+        " one row. Give each table or column its own --model. If only the name, the order or the"
+        " server changed, nothing is wrong"
+    )
 
 
 def test_new_and_changed_rows_are_stored_and_others_are_not_sent(store: str) -> None:
