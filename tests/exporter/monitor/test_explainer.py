@@ -709,12 +709,12 @@ def test_without_the_store_nothing_is_said(
     assert not explaining.examined[EXPLANATION].success
 
 
-MODELS = 50
+MODELS = 20
 
 
 @pytest.fixture
 def fleet(store: str, connection: psycopg.Connection, pool: Pool, clock: Clock) -> Models:
-    """Fifty models with a small baseline each."""
+    """Twenty models with a small baseline each."""
     keep(store, "model-00", drawing(0)(KNOWN, 320), np.zeros(320, bool))
     baseline.pin(connection, "model-00", Selection(first=250))
     for table in ("model", "embedding", "baseline", "baseline_embedding"):
@@ -737,7 +737,7 @@ def fleet(store: str, connection: psycopg.Connection, pool: Pool, clock: Clock) 
     return follow(pool, clock)
 
 
-def test_a_day_of_fifty_models_that_drift_on_and_off_costs_few_series(
+def test_a_day_of_twenty_models_that_drift_on_and_off_costs_few_series(
     pool: Pool, fleet: Models, clock: Clock
 ) -> None:
     """Each drifts twice, for 105 minutes, so each drift has three summaries."""
