@@ -50,7 +50,8 @@ def test_windows_are_the_same_whichever_way_their_vectors_come(
     times = np.sort(random.integers(0, 2_000, 400)).astype(np.float64)
     # From a few, so that vectors come again.
     here = random.choice(vectors[1_000:1_150], 400)
-    checks = check_times(times[0], times[-1], 5)
+    # Two vectors come between two checks, on average, and sometimes none.
+    checks = check_times(times[0], times[-1], 10)
     wanted = dict.fromkeys(judge.limits, np.ones(len(checks), bool))
     plan = Plan.of(times, checks, wanted, judge.limits, Fitted(-2, -1))
     kept = here[plan.kept]
