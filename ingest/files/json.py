@@ -6,14 +6,16 @@ import io
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from fnmatch import fnmatchcase
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from ingest.files.names import EMBEDDING, ID, METADATA, MODEL, TEXT, USUAL
-from ingest.files.table import Records
+from ingest.files.table import Records, flat
+from ingest.files.vectors import is_text_of_vector
 
 Record = dict[str, Any] | str
 
@@ -33,6 +35,8 @@ _LISTS = (
     "documents",
 )
 """Names under which an object may hold the list of all rows."""
+_ONCE = (ID, "_id", TEXT)
+"""Names of what each row has one of."""
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "$numberLong": int,
     "$numberInt": int,
@@ -47,8 +51,15 @@ _LINE = msgspec.json.Decoder()
 _PYTHON = json.JSONDecoder()
 
 
-def open_table(file: IO[bytes]) -> Records:
-    """Open a file. A row's number is that of its line or, within one document, its index."""
+def open_table(file: IO[bytes], vector: str | None = None) -> Records:
+    """Open a file. A row's number is that of its line or, within one document, its index.
+
+    Parameters
+    ----------
+    file : file of bytes
+    vector : str, optional
+        Column of vectors, as in `Options`. An object that has one there is a row.
+    """
     mark = file.read(len(BOM_UTF8))
     start = len(BOM_UTF8) if mark == BOM_UTF8 else 0
     if mark.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
@@ -58,10 +69,10 @@ def open_table(file: IO[bytes]) -> Records:
     is_document = _is_document(file)
     file.seek(start)
     if is_document:
-        return Records("row", _document(io.TextIOWrapper(file, encoding="utf-8")))
+        return Records("row", _document(io.TextIOWrapper(file, encoding="utf-8"), vector))
     is_alone = _is_alone(file)
     file.seek(start)
-    return Records("line", _lines(file, is_alone))
+    return Records("line", _lines(file, is_alone, vector))
 
 
 def _is_document(file: IO[bytes]) -> bool:
@@ -108,7 +119,7 @@ def _is_vector(value: list[Any]) -> bool:
     return bool(value) and all(isinstance(item, int | float) for item in value)
 
 
-def _lines(file: IO[bytes], is_alone: bool) -> Iterator[tuple[int, Record]]:
+def _lines(file: IO[bytes], is_alone: bool, vector: str | None) -> Iterator[tuple[int, Record]]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -117,8 +128,8 @@ def _lines(file: IO[bytes], is_alone: bool) -> Iterator[tuple[int, Record]]:
         except (ValueError, RecursionError) as error:
             yield number, f"is not valid JSON: {error}"
         else:
-            is_by_key = is_alone and _is_rows_by_key(value)
-            for record in _by_key(value) if is_by_key else _records(value):
+            is_by_key = is_alone and _is_rows_by_key(value, vector)
+            for record in _by_key(value) if is_by_key else _records(value, vector):
                 yield number, record
 
 
@@ -133,11 +144,11 @@ def _decode(line: bytes) -> Any:
             raise error from None
 
 
-def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
+def _document(text: IO[str], vector: str | None) -> Iterator[tuple[int, Record]]:
     """Read the elements of lists, or objects that follow each other, one by one."""
     count = 0
     for value in _elements(text):
-        rows = _by_key(value) if _is_rows_by_key(value) else _records(value)
+        rows = _by_key(value) if _is_rows_by_key(value, vector) else _records(value, vector)
         for record in rows:
             yield count, record
             count += 1
@@ -172,28 +183,45 @@ def _elements(text: IO[str]) -> Iterator[Any]:
         at = end
 
 
-def _records(value: Any) -> Iterator[Record]:
+def _records(value: Any, vector: str | None) -> Iterator[Record]:
     """Yield the rows that one value stands for."""
     if isinstance(value, list):
         yield {EMBEDDING: value}
     elif not isinstance(value, dict):
         yield f"has {value!r:.40} where an object with a vector is needed"
-    elif "custom_id" in value and "response" in value:
-        yield from _of_batch(value)
+    elif "custom_id" in value and _is_answer(value, "response", vector):
+        yield from _of_batch(value, vector)
+    elif value.get("result") is not None and _is_answer(value, "result", vector):
+        yield from _of_object(value["result"], vector)
     else:
-        yield from _of_object(value)
+        yield from _of_object(value, vector)
 
 
-def _of_batch(line: Mapping[str, Any]) -> Iterator[Record]:
+def _is_answer(value: Mapping[str, Any], name: str, vector: str | None) -> bool:
+    """Return whether what an object holds under a name is all that counts.
+
+    It is an object or, after a failure, null. With a vector beside it, it is metadata of a row.
+    """
+    return (
+        name in value
+        and isinstance(value[name], dict | None)
+        and _own(value, vector) is None
+        and not _vectors(value)
+    )
+
+
+def _of_batch(line: Mapping[str, Any], vector: str | None) -> Iterator[Record]:
     """Read one line of the output of the OpenAI Batch API."""
     response = line["response"] or {}
-    body = response.get("body") or {}
+    body = response.get("body")
+    if not isinstance(body, dict):
+        body = {}
     error = line.get("error") or body.get("error")
     if error or response.get("status_code", 200) != 200 or "data" not in body:
         reason = error.get("message", error) if isinstance(error, Mapping) else error
         yield f"is request {line['custom_id']!r}, which failed: {reason or 'it has no answer'}"
         return
-    found = list(_of_object(body))
+    found = list(_of_object(body, vector))
     for at, record in enumerate(found):
         if isinstance(record, dict):
             name = str(line["custom_id"])
@@ -202,41 +230,120 @@ def _of_batch(line: Mapping[str, Any]) -> Iterator[Record]:
             yield record
 
 
-def _of_object(value: dict[str, Any]) -> Iterator[Record]:
-    if isinstance(value.get("result"), dict):
-        value = value["result"]
-    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
-        # pandas' orient="split"
-        for cells in value["data"]:
-            yield _row(dict(zip(map(str, value["columns"]), cells, strict=False)))
-        return
-    names = [name for name in _LISTS if _is_list_of_objects(value.get(name))]
-    if names and EMBEDDING not in value and not _has_vector(value, value[names[0]]):
-        name = _model(value)
-        for row in value[names[0]]:
-            plain = {k: v for k, v in row.items() if k not in ("object", "index")}
-            yield _row(plain | name if value.get("object") == "list" else row | name)
-        return
-    columns = _columns(value)
-    if columns is None:
-        yield _row(value)
-        return
-    count = len(next(iter(columns.values())))
-    for at in range(count):
-        yield _row({name: column[at] for name, column in columns.items()} | _model(value))
+def _of_object(value: dict[str, Any], vector: str | None) -> Iterator[Record]:
+    """Yield the rows of an object that holds several, or else the object as a row."""
+    own = _own(value, vector)
+    rows: Iterable[dict[str, Any]] | None = None
+    if own is None:
+        rows = _split(value)
+        if rows is None:
+            rows = _listed(value, vector)
+        if rows is None:
+            rows = _columns(value, None)
+    elif _is_matrix(own.value):
+        rows = _columns(value, own.name)
+    yield from map(_row, [value] if rows is None else rows)
 
 
-def _has_vector(value: Mapping[str, Any], inner: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether an object has a vector itself, and the objects in it have none.
+class _Own(NamedTuple):
+    """The vector of an object, or a column of them, and its name."""
 
-    A list with a number for each of these objects is a column of them. Otherwise the names decide,
-    and then the lengths.
+    name: str
+    value: Any
+
+
+def _own(value: Mapping[str, Any], vector: str | None) -> _Own | None:
+    """Find an object's vectors by name: the one that the option gives counts before the usual ones.
+
+    What lies there may be no vector, if the option or our own name says so.
     """
-    if any(name.lower() in USUAL for row in inner for name in row):
-        return False
-    own = {name: len(value[name]) for name in _vectors(value) if len(value[name]) != len(inner)}
-    longest = max((len(row[name]) for row in inner for name in _vectors(row)), default=0)
-    return any(name.lower() in USUAL or length > longest for name, length in own.items())
+    named = _named(value, vector)
+    if named is not None:
+        return named
+    if EMBEDDING in value:
+        return _Own(EMBEDDING, value[EMBEDDING])
+    names = {name.lower(): name for name in value}
+    usual = (_Own(names[name], value[names[name]]) for name in USUAL if name in names)
+    return next((own for own in usual if _is_one(own.value) or _is_matrix(own.value)), None)
+
+
+def _named(value: Mapping[str, Any], vector: str | None) -> _Own | None:
+    """Find what the option names in an object."""
+    if vector is None:
+        return None
+    found = (each for each in flat(value) if each[0] == vector or fnmatchcase(each[0], vector))
+    return next((_Own(*each) for each in found), None)
+
+
+def _is_one(value: Any) -> bool:
+    """Return whether a value is a vector, or an object with one."""
+    if isinstance(value, dict):
+        return any(map(_is_one, value.values()))
+    if isinstance(value, str):
+        return is_text_of_vector(value)
+    return _is_list_of_numbers(value)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    """Return whether a list begins with a number. All items of each row would take long."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], int | float)
+
+
+def _is_matrix(value: Any) -> bool:
+    value = _without_wrapping(value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(row, list) and _is_vector(row) for row in value)
+    )
+
+
+def _split(value: Mapping[str, Any]) -> Iterable[dict[str, Any]] | None:
+    """Return the rows of pandas' orient="split"."""
+    names, rows = value.get("columns"), value.get("data")
+    if not isinstance(names, list) or not isinstance(rows, list):
+        return None
+    if not all(isinstance(cells, list) for cells in rows) or _is_marked_row(value):
+        return None
+    return (dict(zip(map(str, names), cells, strict=False)) for cells in rows)
+
+
+def _listed(value: Mapping[str, Any], vector: str | None) -> Iterable[dict[str, Any]] | None:
+    """Return the rows that an object has in a list, with its model.
+
+    Names of vectors in them decide. Without any, the list may be a part of one row.
+    """
+    rows = next((value[name] for name in _LISTS if _is_list_of_objects(value.get(name))), None)
+    if rows is None:
+        return None
+    has_names = any(
+        _named(row, vector) is not None or any(name.lower() in USUAL for name in row)
+        for row in rows
+    )
+    inner = (row[name] for row in rows for name in _vectors(row))
+    if not has_names and (_is_marked_row(value) or _has_longer(value, inner, len(rows))):
+        return None
+    left_out = ("object", "index") if value.get("object") == "list" else ()
+    model = _model(value)
+    return ({k: v for k, v in row.items() if k not in left_out} | model for row in rows)
+
+
+def _is_marked_row(value: Mapping[str, Any]) -> bool:
+    """Return whether an object has a list of numbers, and what each row has one of."""
+    return _is_marked(value) and bool(_vectors(value))
+
+
+def _is_marked(value: Mapping[str, Any]) -> bool:
+    return any(isinstance(_plain(value.get(name)), str | int | float) for name in _ONCE)
+
+
+def _has_longer(value: Mapping[str, Any], inner: Iterable[Sequence[Any]], count: int) -> bool:
+    """Return whether an object has a list of numbers that is longer than the vectors within it.
+
+    One with a number for each of ``count`` vectors is a column of them.
+    """
+    longest = max(map(len, inner), default=0)
+    return any(longest < len(value[name]) != count for name in _vectors(value))
 
 
 def _is_list_of_objects(value: Any) -> bool:
@@ -248,13 +355,13 @@ def _by_key(value: Mapping[str, Any]) -> Iterator[Record]:
         yield _row({ID: key, **row})
 
 
-def _is_rows_by_key(value: Any) -> bool:
+def _is_rows_by_key(value: Any, vector: str | None) -> bool:
     """Return whether an object holds rows, each under its id, and nothing else.
 
     Rows are three or more, and alike. Two objects are rather the two vectors of one row.
     """
     rows = list(value.values()) if isinstance(value, dict) else []
-    if len(rows) < 3 or not _is_list_of_objects(rows):
+    if len(rows) < 3 or not _is_list_of_objects(rows) or _named(value, vector) is not None:
         return False
     names, vectors = rows[0].keys(), _vectors(rows[0])
     return bool(vectors) and all(
@@ -264,7 +371,7 @@ def _is_rows_by_key(value: Any) -> bool:
 
 def _vectors(row: Mapping[str, Any]) -> set[str]:
     """Return the names of the vectors in a row."""
-    return {name for name, item in row.items() if isinstance(item, list) and _is_vector(item)}
+    return {name for name, item in row.items() if _is_list_of_numbers(item)}
 
 
 def _model(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,26 +379,27 @@ def _model(value: Mapping[str, Any]) -> dict[str, Any]:
     return {MODEL: name} if isinstance(name, str) else {}
 
 
-def _columns(value: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Return the columns of an object that holds one list a column, one of them of vectors."""
+def _columns(value: Mapping[str, Any], own: str | None) -> Iterable[dict[str, Any]] | None:
+    """Return the rows of an object that holds one list a column, one of them of vectors."""
     lists: dict[str, list[Any]] = {}
-    for name, column in value.items():
+    for each, column in value.items():
         column = _without_wrapping(column)
         if isinstance(column, list):
-            lists[name] = column
-    matrices = {
-        name: column
-        for name, column in lists.items()
-        if column and all(isinstance(row, list) and _is_vector(row) for row in column)
-    }
-    if not matrices:
+            lists[each] = column
+    name = own if own in lists else next(filter(lambda each: _is_matrix(lists[each]), lists), None)
+    if name is None:
         return None
-    name = next(iter(matrices))
-    count = len(matrices[name])
-    columns = {name: column for name, column in lists.items() if len(column) == count}
+    count = len(lists[name])
+    columns = {each: column for each, column in lists.items() if len(column) == count}
     if name in (EMBEDDING, "vector") and isinstance(value[name], list) and len(columns) == 1:
         return None  # one row with a vector for each of its tokens, say
-    return columns
+    # The answers of Cohere have an id.
+    if _is_marked(value) and name != "embeddings":
+        return None
+    if own is None and _has_longer(value, lists[name], count):
+        return None
+    model = _model(value)
+    return ({each: column[at] for each, column in columns.items()} | model for at in range(count))
 
 
 def _without_wrapping(column: Any) -> Any:
@@ -305,8 +413,11 @@ def _without_wrapping(column: Any) -> Any:
 
 
 def _row(row: dict[str, Any]) -> Record:
-    """Take what `metadata` holds as columns."""
-    row = {_PLURAL.get(name, name): _plain(value) for name, value in row.items()}
+    """Give text and metadata our names, unless they are taken, and take metadata as columns."""
+    row = {name: _plain(value) for name, value in row.items()}
+    for name, ours in _PLURAL.items():
+        if name in row and ours not in row:
+            row[ours] = row.pop(name)
     metadata = row.get(METADATA)
     if isinstance(metadata, dict):
         row = {name: value for name, value in row.items() if name != METADATA}

@@ -44,20 +44,21 @@ class Format(NamedTuple):
         They choose the format of a file whose first bytes do not.
     magic : tuple of bytes
         What every file of the format begins with.
+    takes_vector : bool
+        Whether the opener also takes the column of vectors that the options name.
     """
 
     name: str
     opener: str
     suffixes: tuple[str, ...]
     magic: tuple[bytes, ...] = ()
+    takes_vector: bool = False
 
-    def open(self, file: IO[bytes]) -> Table:
+    def open(self, file: IO[bytes], options: Options) -> Table:
         """Open a file."""
         module, function = self.opener.split(":")
-        opener: Callable[[IO[bytes]], Table] = getattr(
-            import_module(f"ingest.files.{module}"), function
-        )
-        return opener(file)
+        opener: Callable[..., Table] = getattr(import_module(f"ingest.files.{module}"), function)
+        return opener(file, options.vector) if self.takes_vector else opener(file)
 
 
 FORMATS = (
@@ -69,7 +70,7 @@ FORMATS = (
     Format("npz", "npy:open_npz", (".npz",), (b"PK\x03\x04", b"PK\x05\x06")),
     Format("HDF5", "hdf5:open_table", (".hdf5", ".h5"), (b"\x89HDF\r\n\x1a\n",)),
     Format("CSV", "csv:open_table", (".csv", ".tsv")),
-    Format("JSON", "json:open_table", (".json", ".jsonl", ".ndjson")),
+    Format("JSON", "json:open_table", (".json", ".jsonl", ".ndjson"), takes_vector=True),
     Format("fvecs", "fvecs:open_fvecs", (".fvecs",)),
     Format("bvecs", "fvecs:open_bvecs", (".bvecs",)),
 )
@@ -297,7 +298,7 @@ def opened(source: Source, file: str, options: Options) -> Iterator[File]:
             content = compression.opened(stack.enter_context(source.open(file)))
             path = path_of(file)
             format_ = _format(plain(path), content)
-            found = File(name, format_.open(content), partitions(path), options)
+            found = File(name, format_.open(content, options), partitions(path), options)
         yield found
 
 

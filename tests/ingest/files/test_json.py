@@ -152,7 +152,8 @@ def test_the_output_of_a_batch_job_has_the_clients_ids_and_failed_requests(tmp_p
     failed = batch("late", []) | {"response": None, "error": {"code": "x", "message": "expired"}}
     refused = batch("long", [])
     refused["response"] = {"status_code": 400, "body": {"error": {"message": "too long"}}}
-    lines = [batch("one", LISTS[:1]), failed, batch("two", LISTS[1:]), refused]
+    down = batch("down", []) | {"response": {"status_code": 502, "body": "Bad gateway"}}
+    lines = [batch("one", LISTS[:1]), failed, batch("two", LISTS[1:]), refused, down]
     rows = read(tmp_path, "\n".join(map(json.dumps, lines)))
     np.testing.assert_array_equal(rows.vectors, VECTORS)
     assert rows.ids == ["one", "two/0", "two/1"]
@@ -160,6 +161,7 @@ def test_the_output_of_a_batch_job_has_the_clients_ids_and_failed_requests(tmp_p
     assert rows.faults == [
         "line 2 is request 'late', which failed: expired",
         "line 4 is request 'long', which failed: too long",
+        "line 5 is request 'down', which failed: it has no answer",
     ]
 
 
@@ -258,6 +260,132 @@ def test_numbers_beside_a_list_of_vectors_are_none(answer: object, tmp_path: Pat
 def test_numbers_beside_a_list_of_longer_vectors_are_no_vector(tmp_path: Path) -> None:
     answer = {"model": "m", "shape": [3], "data": data(LISTS)}
     np.testing.assert_array_equal(read(tmp_path, json.dumps(answer)).vectors, VECTORS)
+
+
+V = [0.5, 1, 2, 3]
+SPANS = [[0, 3], [8, 11]]
+WITH_A_VECTOR: dict[str, dict[str, Any]] = {
+    "pairs of numbers": {"id": 1, "embedding": V, "text": "Ada met Bob", "spans": SPANS},
+    "as many pairs": {"embedding": V, "spans": [[0, 1]] * 4},
+    "pairs, and an unusual name": {"label": "x", "v": V, "spans": SPANS},
+    "as many pairs, and an id": {"_id": {"$oid": "1"}, "v": V, "spans": [[0, 1]] * 4},
+    "pairs, and text": {"embedding": json.dumps(V), "spans": SPANS},
+    "objects with longer vectors": {"id": 1, "v": V, "items": [{"dims": [1, 2, 3, 4, 5]}]},
+    "objects with vectors": {"vector": V, "hits": [{"vector": [1, 2]}]},
+    "objects, and a vector in one": {"vector": {"a": V}, "items": [{"dims": [1, 2, 3, 4, 5]}]},
+    "objects, and text": {"vector": json.dumps(V), "items": [{"dims": [1, 2, 3, 4, 5]}]},
+    "a result": {"embedding": V, "result": {"label": "spam"}},
+    "a result with a vector": {"embedding": V, "result": {"values": [1]}},
+    "a result, and an unusual name": {"v": V, "result": {"label": "spam"}},
+    "a response": {"custom_id": "a", "response": "I like it", "embedding": V},
+    "a response that is an object": {"custom_id": "a", "response": {"ok": True}, "v": V},
+    "columns and data": {"embedding": V, "columns": ["a"], "data": [[1], [2]]},
+    "columns and numbers": {"embedding": V, "columns": ["a"], "data": ["x", "y"]},
+    "columns, and an unusual name": {"text": "x", "v": V, "columns": ["a"], "data": [["y"]]},
+}
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+@pytest.mark.parametrize("beside", WITH_A_VECTOR)
+def test_an_object_with_a_vector_is_one_row_whatever_is_beside_it(
+    beside: str, lines: int, tmp_path: Path
+) -> None:
+    row = WITH_A_VECTOR[beside]
+    rows = read(tmp_path, lines * f"{json.dumps(row)}\n")
+    assert rows.vectors.tolist() == [V] * lines
+    assert rows.ids == ["1"] * lines * ("id" in row or "_id" in row)
+    others = ("id", "_id", "embedding", "vector", "v")
+    assert rows.metadata == [{name: row[name] for name in row if name not in others}] * lines
+    assert rows.faults == []
+
+
+def test_a_row_without_its_vector_is_one_bad_row(tmp_path: Path) -> None:
+    row = {"id": 1, "embedding": V, "spans": SPANS, "items": [{"vector": [1]}]}
+    without = {"id": 2, "spans": SPANS}
+    rows = whole_of(
+        tmp_path, [json.dumps(each) for each in (row, without, row | {"embedding": None})]
+    )
+    assert rows.vectors.tolist() == [V]
+    assert rows.faults == ["line 2 has no vector", "line 3 has no vector"]
+
+
+def test_a_row_with_an_id_keeps_it_if_its_vector_is_in_a_list(tmp_path: Path) -> None:
+    rows = read(tmp_path, json.dumps({"id": 1, "v": [V], "tags": ["a"]}))
+    assert (rows.vectors.tolist(), rows.ids, rows.metadata) == ([V], ["1"], [{"tags": ["a"]}])
+    tokens = {"id": 1, "embedding": [V, V], "tokens": ["a", "b"]}
+    assert read(tmp_path, json.dumps(tokens)).faults == [
+        "row 0 has a vector of shape (2, 4); a flat list of numbers is needed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("v", {"v": V, "label": "x", "spans": [[0, 1]] * 4}),
+        ("v", {"v": V, "n": 1, "items": [{"sku": 1, "vector": [1, 2, 3, 4, 5]}]}),
+        ("v", {"embeddings": [[1, 2], [3, 4]], "v": V}),
+        ("n_*", {"n_0": 0.5, "n_1": 1, "n_2": 2, "n_3": 3, "spans": SPANS}),
+        ("response.v", {"custom_id": "a", "response": {"v": V}}),
+        ("result.v", {"result": {"v": V, "vector": [1]}, "shape": [1]}),
+        ("a.v", {"a": {"v": V}, "b": {"v": [1]}, "c": {"v": [1]}}),
+    ],
+)
+def test_an_object_with_the_named_vector_is_a_row(
+    name: str, row: dict[str, Any], tmp_path: Path
+) -> None:
+    for lines in (1, 2):
+        (tmp_path / "v.jsonl").write_text(lines * f"{json.dumps(row)}\n")
+        assert whole(tmp_path / "v.jsonl", vector=name).vectors.tolist() == [V] * lines
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"spans": [[0, 3], [8, 11]], "v": LISTS, "ids": IDS},
+        {
+            "id": "job",
+            "numbers": [1, 2, 3],
+            "data": [{"id": i, "v": v} for i, v in zip(IDS, LISTS, strict=True)],
+        },
+    ],
+    ids=["columns", "a list"],
+)
+def test_a_named_column_of_vectors_is_read_from_objects_that_hold_several_rows(
+    table: object, tmp_path: Path
+) -> None:
+    (tmp_path / "v.json").write_text(json.dumps(table))
+    rows = whole(tmp_path / "v.json", vector="v")
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == IDS
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"id": "embd", "object": "list", "data": data(LISTS), "token_counts": [7, 8, 9]},
+        {"jsonrpc": "2.0", "id": 1, "result": {"points": [{"vector": v} for v in LISTS]}},
+        {"result": {"shape": [3, 2], "data": LISTS, "pooling": "mean"}, "success": True},
+        {"vectors": {"size": 2}, "points": [{"vector": vector} for vector in LISTS]},
+        {"embeddings": LISTS, "values": [1, 2, 3]},
+        {"id": "x", "texts": TEXTS, "embeddings": LISTS},
+    ],
+    ids=["an id", "an id of a call", "a shape", "a size", "values", "an id and columns"],
+)
+def test_an_answer_holds_several_rows_whatever_is_beside_them(
+    answer: object, tmp_path: Path
+) -> None:
+    np.testing.assert_array_equal(read(tmp_path, json.dumps(answer)).vectors, VECTORS)
+
+
+def test_a_table_without_rows_is_none(tmp_path: Path) -> None:
+    rows = read(tmp_path, pd.DataFrame(columns=["id", "embedding"]).to_json(orient="split"))
+    assert (len(rows.vectors), rows.faults) == (0, [])
+
+
+def test_other_names_of_text_and_metadata_do_not_replace_them(tmp_path: Path) -> None:
+    row = {"embedding": V, "text": "hello", "documents": ["x"], "metadata": {"a": 1}}
+    rows = read(tmp_path, json.dumps({"payload": {"b": 2}} | row))
+    assert rows.metadata == [{"text": "hello", "documents": ["x"], "payload": {"b": 2}, "a": 1}]
 
 
 @pytest.mark.parametrize("dimension", [2, 400, 2_000])
