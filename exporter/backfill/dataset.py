@@ -142,7 +142,7 @@ class Dataset:
         return self.options.time or TIMESTAMP
 
     def dimension(self) -> int | None:
-        """Return the dimension of the first vector, or None if there is none.
+        """Return the dimension of the first good vector, or None if there is none.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class Dataset:
         numbers : ndarray of int32, shape (n,)
             Which of the model's vectors to read: at least one, in ascending order.
         dimension : int, optional
-            Dimension that they must have. Default: that of the first vector.
+            Dimension that they must have. Default: that of most vectors that are read first.
 
         Raises
         ------

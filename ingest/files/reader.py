@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv as csv_library
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -95,6 +96,8 @@ _DAMAGED = (
 )
 """Errors that the libraries below the formats raise for a damaged file."""
 
+_EMPTY = "has an empty vector"
+
 
 class Fault(NamedTuple):
     """A row that cannot be used.
@@ -177,9 +180,17 @@ class Rows:
 
 @dataclass
 class Dimensions:
-    """The dimension of each model's vectors: that of the first one."""
+    """The dimension of each model's vectors: that of most of those that are read first together."""
 
     known: dict[str | None, int] = field(default_factory=dict)
+
+    def learn(self, found: Iterable[tuple[str | None, int]]) -> None:
+        """Learn those of models that are new, given the model and dimension of each vector.
+
+        Of the first vector alone, one bad row could make all others bad.
+        """
+        for (model, length), _ in Counter(found).most_common():
+            self.known.setdefault(model, length)
 
 
 class File:
@@ -479,25 +490,29 @@ def _vectors(
         _check_finite(found, reasons)
         good = [reason is None for reason in reasons]
         return np.ascontiguousarray(found if all(good) else found[good])
-    vectors = []
     for row, vector in enumerate(found):
-        if reasons[row] is not None:
-            continue
-        if isinstance(vector, str):
-            reasons[row] = vector
-            continue
-        name = models[row] if models else None
-        reason = _doubt(vector) or _not_finite(vector) or _fits(len(vector), dimensions, name)
-        if reason is None:
-            vectors.append(vector)
-        else:
-            reasons[row] = reason
+        reasons[row] = reasons[row] or _wrong(vector)
+    names = models or [None] * len(reasons)
+    sound = [row for row, reason in enumerate(reasons) if reason is None]
+    dimensions.learn((names[row], len(found[row])) for row in sound)
+    vectors = []
+    for row in sound:
+        reasons[row] = _fits(len(found[row]), dimensions, names[row])
+        if reasons[row] is None:
+            vectors.append(found[row])
     # Vectors of several models may differ in dimension.
     if len({len(vector) for vector in vectors}) > 1:
         ragged = np.empty(len(vectors), object)
         ragged[:] = vectors
         return ragged
     return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+
+
+def _wrong(vector: NDArray[np.float32] | str) -> str | None:
+    """Return what is wrong with a vector by itself; None if nothing is."""
+    if isinstance(vector, str):
+        return vector
+    return _doubt(vector) or _not_finite(vector) or (None if len(vector) else _EMPTY)
 
 
 def _doubt(vector: NDArray[np.float32]) -> str | None:
@@ -539,13 +554,13 @@ def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _fits(length: int, dimensions: Dimensions, model: str | None) -> str | None:
-    """Return why a vector does not fit to those of its model before it; None if it does."""
+    """Return why a vector does not fit to the others of its model; None if it does."""
     if not length:
-        return "has an empty vector"
+        return _EMPTY
     known = dimensions.known.setdefault(model, length)
     if length == known:
         return None
-    return f"has a vector of {length} components, those before it {known}"
+    return f"has a vector of {length} components, those of other rows {known}"
 
 
 def _check_finite(vectors: NDArray[np.float32], reasons: list[str | None]) -> None:

@@ -197,7 +197,7 @@ def spoiled(name: str, column: Sequence[object]) -> pa.Table:
         (GOOD.drop_columns("embedding"), "has no column of vectors; its columns are 'timestamp'"),
         (
             spoiled("embedding", [*VECTORS, [1.0]]),
-            "row 199 has a vector of 1 components, those before it 2",
+            "row 199 has a vector of 1 components, those of other rows 2",
         ),
         (spoiled("embedding", [[], *VECTORS]), "row 0 has an empty vector"),
         (spoiled("embedding", [*VECTORS, None]), "row 199 has no vector"),

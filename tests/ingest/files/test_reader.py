@@ -45,8 +45,20 @@ def test_each_model_has_a_dimension_of_its_own(tmp_path: Path) -> None:
     assert [vector.tolist() for vector in rows.vectors] == [[1, 2], [1], [4]]
     assert rows.models == ["a", "b", "b"]
     assert [fault.reason for fault in rows.faults] == [
-        "has a vector of 1 components, those before it 2",
+        "has a vector of 1 components, those of other rows 2",
         "has no model in column 'model_name'",
+    ]
+
+
+def test_one_bad_first_row_does_not_set_the_dimension_of_the_others(tmp_path: Path) -> None:
+    bad: list[list[float]] = [[], [float("nan")] * 3, [1], [1]]
+    text = "\n".join(json.dumps({"embedding": v}) for v in bad + [[1, 2, 3, 4]] * 5)
+    (tmp_path / "v.jsonl").write_text(text)
+    rows = whole(tmp_path / "v.jsonl")
+    assert rows.vectors.tolist() == [[1, 2, 3, 4]] * 5
+    assert [fault[:6] for fault in rows.faults] == ["line 1", "line 2", "line 3", "line 4"]
+    assert rows.faults[2:] == [
+        f"line {n} has a vector of 1 components, those of other rows 4" for n in (3, 4)
     ]
 
 

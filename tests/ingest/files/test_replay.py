@@ -140,7 +140,9 @@ def test_the_first_bad_row_ends_a_replay_after_all_rows_before_it(
     path = jsonl(tmp_path / "m.jsonl", BAD)
     done = replay(path, network, "--batch", size)
     assert done.exit_code == 1
-    assert f"Error: {path}: line 6 has a vector of 1 components, those before it 2" in done.output
+    assert (
+        f"Error: {path}: line 6 has a vector of 1 components, those of other rows 2" in done.output
+    )
     assert "stopped; m: 5 vectors stored, 0 duplicates; 0 rows skipped" in done.output
     assert len(shelf) == 5
 
@@ -204,7 +206,8 @@ def test_each_bad_vector_of_a_line_is_counted_and_reported(
     done = replay(path, network, "--batch", size, "--on-error", "skip")
     assert done.stdout == "m: 6 vectors stored, 0 duplicates; 2 rows skipped\n"
     assert done.stderr.splitlines() == [
-        f"skipped: {path}: line 1 has a vector of {n} components, those before it 2" for n in (1, 3)
+        f"skipped: {path}: line 1 has a vector of {n} components, those of other rows 2"
+        for n in (1, 3)
     ]
     shelf.batches.clear()
     done = replay(path, network, "--batch", size)
