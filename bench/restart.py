@@ -116,7 +116,7 @@ def restart(string: str, models: int) -> Measured:
         scores = f"{url}/metrics?name[]=embedding_drift_score"
         while httpx2.get(f"{url}/-/ready", timeout=60).status_code != 200:
             time.sleep(_PAUSE_SECONDS)
-        # If the first poll took long, its windows count as not followed until the next one.
+        # Windows that took very long to read count as not followed until the next poll.
         while httpx2.get(scores, timeout=60).text.count(_SCORE) < _WINDOWS * models:
             time.sleep(_PAUSE_SECONDS)
         cpu, seconds = sum(process.cpu_times()[:2]), time.perf_counter() - begun

@@ -148,14 +148,21 @@ class Tail:
         self._primary.cut()
 
     def _work(self) -> None:
+        begun, patience = self._monotonic(), self._patience
+        self._poll()
+        if self._monotonic() - begun > patience:
+            # As after a restart of a fleet: the models that it read first count as behind by now.
+            self._poll()
+        self._polled_at, self._polled_by = self._monotonic(), self.settings
+        self.followed.set()
+
+    def _poll(self) -> None:
         try:
             self.poll()
         except ExceptionGroup as error:
             self._log_partial_failure(error)
         else:
             self._last_partial_failure = ""
-        self._polled_at, self._polled_by = self._monotonic(), self.settings
-        self.followed.set()
 
     def _log_followed(self) -> None:
         _log.info("store followed", extra={"models": len(self._models.by_name)})

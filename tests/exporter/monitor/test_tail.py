@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.model import Models
@@ -345,6 +347,28 @@ def test_the_thread_reports_failure_and_recovery(
     assert tail.status.timestamp == 123.0
     connection.execute("alter table gone rename to model")
     wait_for(lambda: tail.status.up, "recovery")
+    tail.stop()
+
+
+def test_what_arrives_during_a_long_first_poll_is_followed_without_a_pause(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(vectors[:10])
+    now, models, read = [0.0], Models(), changes.vectors
+
+    def slow(*arguments: Any) -> NDArray[np.void]:
+        found = read(*arguments)
+        if now[0] == 0:
+            now[0] = 20_000.0
+            send(vectors[10:20])
+        return found
+
+    monkeypatch.setattr(changes, "vectors", slow)
+    settings = SETTINGS.model_copy(update={"poll_interval": 3_600})
+    tail = Tail(pool, models, settings, monotonic=lambda: now[0])
+    tail.start()
+    assert tail.followed.wait(60)
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:20])
     tail.stop()
 
 
