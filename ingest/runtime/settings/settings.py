@@ -252,11 +252,18 @@ class AlertingSettings(_Section):
     """Whether to render an alert that always fires, for a dead man's switch."""
     escalation: EscalationSettings = EscalationSettings()
 
-    @field_validator("dashboard_url")
+    @field_validator("exporter_url", "dashboard_url", "runbook_url")
     @classmethod
     def _has_no_fragment(cls, url: HttpUrl | None) -> HttpUrl | None:
         if url is not None and url.fragment is not None:
-            raise ValueError("must have no fragment (#...): the model's name is added to the query")
+            raise ValueError("must have no fragment (#...): the links of alerts add to the URL")
+        return url
+
+    @field_validator("exporter_url")
+    @classmethod
+    def _has_no_query(cls, url: HttpUrl) -> HttpUrl:
+        if url.query is not None:
+            raise ValueError("must have no query (?...): the links of alerts add a path")
         return url
 
     @field_validator("slack_webhook")

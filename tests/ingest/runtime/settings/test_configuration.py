@@ -82,6 +82,24 @@ def test_a_mistake_is_named_with_its_key_and_what_is_allowed(mistake: str) -> No
     assert "SECRET" not in message
 
 
+@pytest.mark.parametrize(
+    ("url", "mistake"),
+    [
+        ("runbook_url: 'https://wiki.example.org/page#drift'", "runbook_url: line 1, column 12"),
+        ("exporter_url: 'https://m.example.org/#a'", "exporter_url: line 1, column 12"),
+        ("exporter_url: 'https://m.example.org/?team=a'", "must have no query (?...)"),
+    ],
+)
+def test_a_url_that_would_make_links_wrong_is_refused(
+    url: str, mistake: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"alerting: {{{url}}}")
+    with pytest.raises(SettingsError) as raised:
+        load(file)
+    assert mistake in str(raised.value)
+
+
 def test_a_mistake_outside_the_file_is_named_with_where_it_was_made(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("server: {port: 1}")
