@@ -59,7 +59,7 @@ _exporter = Section(
                     f.BUILD_INFO,
                 ),
             ),
-            note="Number of processes per version.",
+            note="Number of exporters (also `serve` and `watch`) per version.",
         ),
         Panel(
             "Shards",
