@@ -153,6 +153,32 @@ def test_a_silence_is_for_the_value_of_a_label_whatever_its_characters(show: Sho
     assert unquote(shown) == f'{{slice="{quoted}"}}'
 
 
+def silence_of(show: Show, *alerts: dict[str, str]) -> str:
+    """Return the matchers of the silence that the button of a message about alerts opens."""
+    common = dict(set.intersection(*(set(labels.items()) for labels in alerts)))
+    told = [{"status": "firing", "labels": labels} for labels in alerts]
+    data = {"status": "firing", "alerts": told, "commonLabels": common}
+    [shown] = re.findall("filter=(.*)", show("alertmanager", data))
+    return unquote(shown)
+
+
+def test_a_silence_of_drift_of_all_vectors_is_not_for_slices(show: Show) -> None:
+    assert silence_of(show, DETECTED, LARGE) == '{area="drift",model_name="m",slice=""}'
+    of_slice = '{area="drift",model_name="m",slice="tenant=acme"}'
+    assert silence_of(show, OF_SLICE) == of_slice
+    assert silence_of(show, DETECTED, OF_SLICE) == '{area="drift",model_name="m"}'
+
+
+def test_a_silence_of_a_changed_model_is_for_all_its_drift(show: Show, rendered: Path) -> None:
+    matchers = silence_of(show, CHANGED)
+    [names] = re.findall(r'^\{model_name="m",alertname=~"(.*)"\}$', matchers)
+    rules = yaml.safe_load((rendered / "drift.rules.yaml").read_text())["groups"]
+    told = [rule for group in rules for rule in group["rules"] if "alert" in rule]
+    drift = {rule["alert"] for rule in told if rule["labels"]["area"] == "drift"}
+    assert all(re.fullmatch(names, name) for name in drift | {"EmbeddingModelChanged"})
+    assert not re.fullmatch(names, "EmbeddingDriftWindowStale")
+
+
 def alert(name: str, severity: str, area: str, model: str = "m") -> dict[str, str]:
     labels = {"alertname": f"EmbeddingDrift{name}", "severity": severity, "area": area}
     return labels | {"model_name": model}
@@ -432,11 +458,47 @@ def test_slices_without_a_paragraph_are_named_in_a_line(
 ) -> None:
     text = text_of(of_slices("tenant=a", "tenant=<b>"), rendered, tmp_path, tool)
     assert text.splitlines()[-2:] == [
-        "Slices: tenant=a, tenant=&lt;b&gt;.",
+        "Other slices: tenant=&lt;b&gt;.",
         "Total: 6 firing, 0 resolved.",
     ]
-    hostile = [f"tenant={at}{'x' * 64}" for at in range(20)]
-    assert len(text_of(of_slices(*hostile), rendered, tmp_path, tool)) < 4_000
+
+
+def test_a_message_of_many_slices_stays_within_slacks_limit(show: Show) -> None:
+    def told(number: int, status: str) -> dict[str, Any]:
+        name = f"tenant={number:02d}{'x' * 62}"
+        return {
+            "status": status,
+            "labels": LARGE | {"window": "slow", "slice": name},
+            # The longest that the rules write.
+            "annotations": {
+                "summary": "s",
+                "description": (
+                    "Beyond doubt: score 12.3 in the slow window. Without drift, fewer than one"
+                    " window in 10^9 reach this score. Its average of 8 hours is 4.2 higher than in"
+                    " the same hours of the last week without drift. Thresholds: 6.1 for 2 minutes,"
+                    " 4.1 on average of an hour, 1.6 for a rise of the average of 8 hours over a"
+                    " week.\nAt least 12 % of the vectors are unlike the baseline (estimate 17 %)."
+                    " Thresholds: warning 15 %, critical 20 %.\nCause: known topics in other"
+                    " proportions. This was found out 2h 40m 0s ago, as was the first line.\n"
+                    f"Slice: {name}."
+                ),
+                "peak": "At its peak, the score of the slow window was 12.3, and at least 12 % of"
+                " its vectors were unlike the baseline.",
+            },
+            "startsAt": "2024-05-01T10:00:00Z",
+            "endsAt": "2024-05-01T12:00:00Z",
+        }
+
+    alerts = [told(number, "firing") for number in range(17)]
+    alerts += [told(number, "resolved") for number in range(17, 20)]
+    text = show("text", {"status": "firing", "alerts": alerts, "commonLabels": LARGE})
+    assert len(text) < 4_000
+    assert text.count("Thresholds: 6.1") == text.count("Thresholds: warning") == 1
+    assert text.count("At least 12 %") == 4
+    others = re.findall(r"^Other slices: (.*)\.$", text, re.MULTILINE)
+    assert [name[:9] for each in others for name in each.split(", ")] == [
+        f"tenant={number:02d}" for number in range(4, 12)
+    ]
 
 
 @pytest.mark.parametrize(
