@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any, Literal
 
@@ -155,14 +155,20 @@ class _Frames:
         if len(set(names)) < len(names):
             [(name, _)] = Counter(names).most_common(1)
             raise ValueError(f"has two columns named {name!r:.80}; rename or drop one of them")
+        self._types: dict[str, pa.DataType] = {}
+        self.objects: dict[str, str] = {}
+        for name, outer, kind in _flat(schema):
+            if outer is None:
+                self._types[name] = kind
+            elif name not in names:
+                self._types[name] = kind
+                self.objects[name] = outer
 
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
         """Return the columns; fields of structs are `outer.inner`."""
         samples = self._samples()
-        return dict(
-            found for field in self._schema for found in _kinds(field.name, field.type, samples)
-        )
+        return {name: _kind(kind, samples.get(name)) for name, kind in self._types.items()}
 
     def _samples(self) -> Mapping[str, Any]:
         """Return the first value that is not null of each column of texts or bytes."""
@@ -184,20 +190,17 @@ class _Frames:
     def _chunk(self, batch: pa.RecordBatch, names: Sequence[str], first: int) -> Chunk:
         # Once: to look a name up in the batch takes a time that grows with its columns.
         arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
-        columns: dict[str, Column] = {name: ArrowColumn(_array(arrays, name)) for name in names}
+        columns: dict[str, Column] = {
+            name: ArrowColumn(self._array(arrays, name)) for name in names
+        }
         places = range(first, first + batch.num_rows)
         return Chunk(columns, places, places)
 
-
-def _array(arrays: Mapping[str, pa.Array], name: str) -> pa.Array:
-    if name in arrays:
-        return arrays[name]
-    path = name.split(".")
-    for at in range(len(path) - 1, 0, -1):
-        outer = ".".join(path[:at])
-        if outer in arrays:
-            return pc.struct_field(arrays[outer], path[at:])
-    raise KeyError(name)
+    def _array(self, arrays: Mapping[str, pa.Array], name: str) -> pa.Array:
+        outer = self.objects.get(name)
+        if outer is None:
+            return arrays[name]
+        return pc.struct_field(self._array(arrays, outer), [name[len(outer) + 1 :]])
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -233,18 +236,23 @@ def _is_ambiguous(kind: pa.DataType) -> bool:
     )
 
 
-def _kinds(name: str, kind: pa.DataType, samples: Mapping[str, Any]) -> Iterator[tuple[str, Kind]]:
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    if _is_list(kind):
-        yield name, Kind.VECTORS
-    elif _is_number(kind):
-        yield name, Kind.NUMBERS
-    else:
-        yield name, kind_of(samples.get(name))
+def _flat(
+    fields: Iterable[pa.Field], outer: str | None = None
+) -> Iterator[tuple[str, str | None, pa.DataType]]:
+    """Yield names, the structs around them, and types; a field of one is `outer.inner`."""
+    for field in fields:
+        name = field.name if outer is None else f"{outer}.{field.name}"
+        is_extension = isinstance(field.type, pa.BaseExtensionType)
+        kind = field.type.storage_type if is_extension else field.type
+        yield name, outer, kind
         if pa.types.is_struct(kind):
-            for field in kind:
-                yield from _kinds(f"{name}.{field.name}", field.type, samples)
+            yield from _flat(kind, name)
+
+
+def _kind(kind: pa.DataType, sample: Any) -> Kind:
+    if _is_list(kind):
+        return Kind.VECTORS
+    return Kind.NUMBERS if _is_number(kind) else kind_of(sample)
 
 
 class Batches(_Frames):

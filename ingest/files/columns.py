@@ -34,7 +34,7 @@ class Options:
         Names of columns; None means that the usual name is used if there is such a column. For
         ``vector``, a pattern such as ``dim_*`` names one column for each component.
     drop : sequence of str
-        Columns to leave out.
+        Columns to leave out, with all that lies in them. They may be fields of objects.
     times : Times
     """
 
@@ -77,8 +77,17 @@ class Choice:
         return (*self.vectors, *(name for name in beside if name is not None))
 
 
-def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
+def choose(
+    kinds: Mapping[str, Kind], options: Options, objects: Mapping[str, str] | None = None
+) -> Choice:
     """Find the columns of a file.
+
+    Parameters
+    ----------
+    kinds : mapping of str to Kind
+    options : Options
+    objects : mapping of str to str, optional
+        See `Table`.
 
     Raises
     ------
@@ -92,15 +101,18 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
     for name in options.drop:
         if name not in kinds:
             raise ValueError(f"--drop {name!r}: {it_has(kinds)}")
-    kept = [name for name in kinds if name not in options.drop]
+    objects = objects or {}
+    dropped = {
+        name for name in kinds if not {name, *_around([name], objects)}.isdisjoint(options.drop)
+    }
+    kept = [name for name in kinds if name not in dropped]
     time = options.time or _present(kept, TIMESTAMP)
     text = options.text or _present(kept, TEXT)
     model = options.model or _present(kept, MODEL)
     named_id = options.id or next((name for name in _IDS if name in kept), None)
-    taken = {name for name in (time, text, model, named_id, *options.drop) if name is not None}
+    taken = {*dropped, time, text, model, named_id}
     free = {name: kind for name, kind in kinds.items() if name not in taken}
     vectors, is_wide = _vectors(free, kinds, options.vector)
-    objects = _objects(kinds)
     around = _around(vectors, objects)
     # Directly beside them: what objects further out are named is not the vector's.
     inner = {objects[name] for name in vectors if name in objects}
@@ -122,20 +134,6 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
         and objects.get(name) in {None, *around}
     ]
     return Choice(vectors, is_wide, named_id, time, text, model, tuple(others))
-
-
-def _objects(names: Iterable[str]) -> Mapping[str, str]:
-    """Return the object that each name lies in, as `inner` does in `outer.inner`, if it does."""
-    objects: dict[str, str] = {}
-    around: list[str] = []
-    # In this order an object comes directly before what lies in it.
-    for name in sorted(names, key=lambda name: f"{name}."):
-        while around and not name.startswith(f"{around[-1]}."):
-            around.pop()
-        if around:
-            objects[name] = around[-1]
-        around.append(name)
-    return objects
 
 
 def _around(names: Iterable[str], objects: Mapping[str, str]) -> set[str]:

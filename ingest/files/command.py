@@ -61,7 +61,10 @@ _OPTIONS = (
         f" left out. Default: {MODEL}.",
     ),
     click.option(
-        "--drop", multiple=True, metavar="NAME", help="Column to leave out. May be repeated."
+        "--drop",
+        multiple=True,
+        metavar="NAME",
+        help="Column, or field of an object, to leave out. May be repeated.",
     ),
     click.option(
         "--time-unit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ class Vecs:
     unit: Literal["row", "line"] = "row"
     parts = 1
     kinds: ClassVar = {EMBEDDING: Kind.VECTORS}
+    objects: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, file: IO[bytes], components: str) -> None:
         self._file = file

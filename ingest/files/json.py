@@ -271,8 +271,14 @@ def _named(value: Mapping[str, Any], vector: str | None) -> _Own | None:
     """Find what the option names in an object."""
     if vector is None:
         return None
-    found = (each for each in flat(value) if each[0] == vector or fnmatchcase(each[0], vector))
-    return next((_Own(*each) for each in found), None)
+    return next(
+        (
+            _Own(name, own)
+            for name, _, own in flat(value)
+            if name == vector or fnmatchcase(name, vector)
+        ),
+        None,
+    )
 
 
 def _is_one(value: Any) -> bool:

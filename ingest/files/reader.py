@@ -207,7 +207,9 @@ class File:
         }
         self._options = options
         self._kinds = dict.fromkeys(self._folders, table.Kind.FOLDER) | dict(opened.kinds)
-        self.choice: Choice | None = choose(self._kinds, options) if opened.kinds else None
+        self.choice: Choice | None = (
+            choose(self._kinds, options, opened.objects) if opened.kinds else None
+        )
         if isinstance(opened, table.Arrays) and self.choice is not None:
             # Without its ids or times, a row would be stored as another one.
             opened.check_lengths(name for name in self.choice.roles if name in opened.kinds)
@@ -273,6 +275,12 @@ class File:
         if column is None:
             return Objects([self._folders[name]] * len(chunk))
         return Filled(column, self._folders[name])
+
+    def values(self, column: Column, name: str) -> list[Any]:
+        """Return the values of a column, without the fields of objects that are dropped."""
+        if any(each.startswith(f"{name}.") for each in self._options.drop):
+            return [_without(value, name, self._options.drop) for value in column.values()]
+        return column.values()
 
     def is_new(self, name: str) -> bool:
         """Return whether a column was not there when the file was opened."""
@@ -588,10 +596,10 @@ def _metadata(file: File, chunk: Chunk) -> Sequence[Mapping[str, Any]]:
     for name in names:
         column = file.column(chunk, name)
         if column is not None:
-            columns[TEXT if name == file.choice.text else name] = column.values()
+            columns[TEXT if name == file.choice.text else name] = file.values(column, name)
     for name in chunk.columns:
         if file.is_new(name):
-            columns[name] = chunk.columns[name].values()
+            columns[name] = file.values(chunk.columns[name], name)
     rows = [
         {
             name: value
@@ -606,3 +614,14 @@ def _metadata(file: File, chunk: Chunk) -> Sequence[Mapping[str, Any]]:
             del row[METADATA]
             row.update({k: v for k, v in inner.items() if k not in row and v is not None})
     return rows if any(rows) else ()
+
+
+def _without(value: Any, name: str, dropped: Collection[str]) -> Any:
+    """Return the value of a column or field without what is dropped of the objects in it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        inner: _without(each, f"{name}.{inner}", dropped)
+        for inner, each in value.items()
+        if f"{name}.{inner}" not in dropped
+    }

@@ -277,6 +277,9 @@ class Table(Protocol):
         What the numbers of rows count: rows from 0, or lines of text from 1.
     kinds : mapping of str to Kind
         The columns.
+    objects : mapping of str to str
+        The column of objects that a column is a field of, for each that is one. Dots in a name do
+        not say so.
     parts : int
         Parts of the file that can be read by themselves. Most formats have one.
     """
@@ -286,6 +289,10 @@ class Table(Protocol):
     @property
     def kinds(self) -> Mapping[str, Kind]:
         """The columns, in order."""
+
+    @property
+    def objects(self) -> Mapping[str, str]:
+        """The object around each field of one."""
 
     @property
     def parts(self) -> int:
@@ -340,11 +347,16 @@ class Records:
         samples: dict[str, Any] = {}
         for _, each in head:
             if isinstance(each, dict):
-                for name, value in each.items():
-                    if samples.get(name) is None:
-                        samples[name] = value
+                _gather(samples, each)
         kind = self.kind or kind_of
-        self.kinds = {name: kind(value) for name, value in flat(samples)}
+        self.kinds: dict[str, Kind] = {}
+        self.objects: dict[str, str] = {}
+        for name, outer, value in flat(samples):
+            if outer is None:
+                self.kinds[name] = kind(value)
+            elif name not in samples:
+                self.kinds[name] = kind(value)
+                self.objects[name] = outer
 
     def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
         """Read the rows, chunk by chunk."""
@@ -365,9 +377,17 @@ class Records:
             # A name that comes up later is a column, too.
             later = {name: None for each in good for name in each if name not in self.kinds}
             columns = {
-                name: Objects([_at(each, name) for each in good]) for name in (*names, *later)
+                name: Objects([self._at(each, name) for each in good]) for name in (*names, *later)
             }
             yield Chunk(columns, places, numbers, faults)
+
+    def _at(self, record: Mapping[str, Any], name: str) -> Any:
+        """Return the value of a column, which may be a field of an object."""
+        outer = self.objects.get(name)
+        if name in record or outer is None:
+            return record.get(name)
+        within = self._at(record, outer)
+        return within.get(name[len(outer) + 1 :]) if isinstance(within, Mapping) else None
 
 
 def _failing(error: Exception) -> Iterator[Any]:
@@ -391,22 +411,26 @@ def _cut(records: Iterator[T]) -> Iterator[list[T]]:
     raise failure
 
 
-def _at(record: Mapping[str, Any], name: str) -> Any:
-    """Return the value of a name; `a.b` also names b in the object a."""
-    if name in record:
-        return record[name]
-    outer, _, inner = name.partition(".")
-    within = record.get(outer)
-    return _at(within, inner) if inner and isinstance(within, Mapping) else None
+def _gather(samples: dict[str, Any], record: Mapping[str, Any]) -> None:
+    """Add the values of a record that have no sample yet; those of objects in it, too."""
+    for name, value in record.items():
+        held = samples.get(name)
+        if isinstance(value, Mapping) and isinstance(held, dict | None):
+            samples[name] = held or {}
+            _gather(samples[name], value)
+        elif held is None:
+            samples[name] = value
 
 
-def flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield names and values, and those of objects within, as `outer.inner`."""
-    for name, value in values.items():
-        yield name, value
+def flat(
+    values: Mapping[str, Any], outer: str | None = None
+) -> Iterator[tuple[str, str | None, Any]]:
+    """Yield names, the objects around them, and values; a field of one is `outer.inner`."""
+    for inner, value in values.items():
+        name = inner if outer is None else f"{outer}.{inner}"
+        yield name, outer, value
         if isinstance(value, Mapping):
-            for inner, each in flat(value):
-                yield f"{name}.{inner}", each
+            yield from flat(value, name)
 
 
 def kind_of(value: Any) -> Kind:
@@ -444,6 +468,7 @@ class Arrays:
     arrays: Mapping[str, Slices]
     unit: Literal["row", "line"] = "row"
     parts: int = 1
+    objects: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         if not self.arrays:

@@ -95,7 +95,7 @@ def read(
 
 def _chosen(table: Table) -> Choice:
     try:
-        choice = choose(table.kinds, Options())
+        choice = choose(table.kinds, Options(), table.objects)
     except ValueError as error:
         told = _OPTION.sub("", str(error))
         raise PayloadError(f'the body {told}; name the column of vectors "embedding"') from error

@@ -61,6 +61,24 @@ def test_vectors_of_any_form_are_read(form: str, tmp_path: Path) -> None:
     assert rows.metadata == [{**beside, "words": ["a"]}] * 3
 
 
+def test_a_dropped_field_of_a_struct_is_in_no_metadata(tmp_path: Path) -> None:
+    metadata = {"email": "x", "timestamp": "yesterday", "lang": "en"}
+    parquet.write_table(pa.table({"v": LISTS[:1], "metadata": [metadata]}), tmp_path / "v.pq")
+    rows = whole(tmp_path / "v.pq", drop=("metadata.email", "metadata.timestamp"))
+    assert rows.metadata == [{"lang": "en"}]
+
+
+def test_a_dot_in_a_name_makes_no_struct(tmp_path: Path) -> None:
+    columns = {"embedding": LISTS[:1], "embedding.model": ["ada"], "text": ["a"], "text.n": [7]}
+    rows = read(tmp_path, columns)
+    assert rows.metadata == [{"text": "a", "embedding.model": "ada", "text.n": 7}]
+    # A column comes before a field of the same name.
+    rows = read(tmp_path, {"v": LISTS[:1], "a": [{"b": "field"}], "a.b": ["column"]}, text="a.b")
+    assert rows.metadata == [{"text": "column", "a": {"b": "field"}}]
+    rows = read(tmp_path, {"a": [{"v": LISTS[0], "b.c": 1}]})
+    assert rows.metadata == [{"a.b.c": 1}]
+
+
 def test_integers_of_one_byte_are_vectors(tmp_path: Path) -> None:
     rows = read(tmp_path, {"v": pa.array([[1, -128], [3, 127]], pa.list_(pa.int8()))})
     assert rows.vectors.tolist() == [[1, -128], [3, 127]]

@@ -80,6 +80,23 @@ def test_dropped_columns_are_no_metadata() -> None:
     assert choose(kinds, Options(drop=("a",))).others == ("b",)
 
 
+def test_what_lies_in_a_dropped_object_is_dropped_with_it() -> None:
+    kinds = {"v": LISTS, "user": OTHER, "user.vector": LISTS, "user.text": OTHER, "user.by": OTHER}
+    objects = {name: "user" for name in kinds if name.startswith("user.")}
+    choice = choose(kinds, Options(drop=("user",)), objects)
+    assert (choice.vectors, choice.text, choice.others) == (("v",), None, ())
+    choice = choose(kinds, Options(vector="user.vector", drop=("user",)), objects)
+    assert (choice.vectors, choice.text, choice.others) == (("user.vector",), None, ())
+
+
+def test_a_dot_in_a_name_makes_no_object() -> None:
+    kinds = {"embedding": LISTS, "embedding.text": OTHER, "text": OTHER, "text.lang": OTHER}
+    choice = choose(kinds, Options())
+    assert (choice.text, choice.others) == ("text", ("embedding.text", "text.lang"))
+    choice = choose(kinds, Options(drop=("text",)))
+    assert (choice.text, choice.others) == (None, ("embedding.text", "text.lang"))
+
+
 def test_dropped_columns_are_neither_text_nor_id_nor_time_nor_model() -> None:
     names = ("id", "timestamp", "text", "model_name")
     kinds = {"embedding": LISTS, **dict.fromkeys(names, OTHER)}

@@ -108,6 +108,12 @@ def test_a_column_with_the_name_of_the_vectors_or_chosen_holds_them_in_base64(
         assert whole(tmp_path / "v.csv", **options).vectors.tolist() == [[1, 2.5, 3]]
 
 
+def test_a_dot_in_a_name_makes_no_object(tmp_path: Path) -> None:
+    header = "embedding,embedding.model,text,text.lang"
+    rows = read(tmp_path, f'{header}\n"[1, 2.5]",ada,one,en\n')
+    assert rows.metadata == [{"text": "one", "embedding.model": "ada", "text.lang": "en"}]
+
+
 def test_an_empty_cell_is_none(tmp_path: Path) -> None:
     rows = read(tmp_path, "id,d0,d1,lang\na,1,2.5,en\n,3,4,\n")
     assert rows.ids == ["a", None]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ingest.files import json as json_files
+from ingest.files.table import CHUNK
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, TEXTS, VECTORS, Whole, whole
 
@@ -496,3 +497,35 @@ def test_what_lies_beside_the_vector_in_an_object_is_kept(tmp_path: Path) -> Non
     rows = whole(tmp_path / "v.jsonl", **options)
     assert rows.times == [3]
     assert rows.metadata == [{"text": "en", "_source.text": "one", "_source.timestamp": 7}]
+
+
+def test_a_dropped_field_of_an_object_is_in_no_metadata(tmp_path: Path) -> None:
+    user = {"lang": "en", "at": {"email": "x", "city": "y"}}
+    rows = [{"embedding": [1], "user": {"lang": "de"}}, {"embedding": [2], "user": user}]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = whole(tmp_path / "v.jsonl", drop=("user.at.email",)).metadata
+    assert found == [{"user": {"lang": "de"}}, {"user": {"lang": "en", "at": {"city": "y"}}}]
+    found = whole(tmp_path / "v.jsonl", drop=("user.at",), text="user").metadata
+    assert found == [{"text": {"lang": "de"}}, {"text": {"lang": "en"}}]
+
+
+def test_a_dropped_field_is_left_out_of_an_object_that_comes_up_later(tmp_path: Path) -> None:
+    early = {"embedding": [1], "user.email": "x"}
+    late = {"embedding": [1], "user": {"email": "y", "lang": "en"}}
+    rows = [early] * CHUNK + [late]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = whole(tmp_path / "v.jsonl", drop=("user.email",)).metadata
+    assert found == [{"user": {"lang": "en"}}]
+
+
+def test_names_with_dots_are_objects_only_if_they_hold_some(tmp_path: Path) -> None:
+    row = {"hit.0": {"embedding": [1, 2], "lang": "en"}, "text": "one", "text.lang": "de"}
+    rows = read(tmp_path, json.dumps(row))
+    assert rows.vectors.tolist() == [[1, 2]]
+    assert rows.metadata == [{"text": "one", "hit.0.lang": "en", "text.lang": "de"}]
+
+
+def test_a_field_beside_the_vector_that_the_first_row_lacks_is_kept(tmp_path: Path) -> None:
+    rows = [{"hit": {"embedding": [1]}}, {"hit": {"embedding": [2], "lang": "en"}}]
+    found = read(tmp_path, "\n".join(map(json.dumps, rows)))
+    assert found.metadata == [{}, {"hit.lang": "en"}]
