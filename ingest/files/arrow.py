@@ -171,16 +171,19 @@ class _Frames:
         return {name: _kind(kind, samples.get(name)) for name, kind in self._types.items()}
 
     def _samples(self) -> Mapping[str, Any]:
-        """Return the first value that is not null of each column of texts or bytes."""
+        """Return a value of each column of texts or bytes, if one of the first is not null."""
         ambiguous = [field.name for field in self._schema if _is_ambiguous(field.type)]
         found: dict[str, Any] = {}
+        count = 0
         if ambiguous:
             for batch in self._head(ambiguous):
                 for name in ambiguous:
                     for value in ArrowColumn(batch[name]).values():
                         if found.get(name) is None:
                             found[name] = value
-                if None not in found.values():
+                count += batch.num_rows
+                # A column of nulls would have all others read to their end.
+                if count >= CHUNK or None not in found.values():
                     break
         return found
 
@@ -298,7 +301,9 @@ class Parquet(_Frames):
             first += batch.num_rows
 
     def _head(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        yield from self._file.iter_batches(CHUNK, columns=list(names), use_threads=False)
+        # One group after the other: all of them at once would be read ahead.
+        for part in range(self.parts):
+            yield from self._file.iter_batches(CHUNK, [part], list(names), use_threads=False)
 
 
 class Arrow(_Frames):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import tracemalloc
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -17,8 +19,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ingest.files.arrow import ArrowColumn
-from ingest.files.table import Times
+from ingest.files.arrow import ArrowColumn, Parquet
+from ingest.files.table import CHUNK, Kind, Times
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
 
@@ -77,6 +79,25 @@ def test_a_dot_in_a_name_makes_no_struct(tmp_path: Path) -> None:
     assert rows.metadata == [{"text": "column", "a": {"b": "field"}}]
     rows = read(tmp_path, {"a": [{"v": LISTS[0], "b.c": 1}]})
     assert rows.metadata == [{"a.b.c": 1}]
+
+
+def test_a_column_of_nulls_has_no_others_read_to_their_end() -> None:
+    texts = [random.Random(row).randbytes(50).hex() for row in range(20 * CHUNK)]
+    nothing = pa.nulls(len(texts), pa.string())
+    held = BytesIO()
+    parquet.write_table(pa.table({"none": nothing, "text": texts}), held, row_group_size=CHUNK)
+
+    class Counted(BytesIO):
+        count = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            found = super().read(size)
+            self.count += len(found)
+            return found
+
+    file = Counted(held.getvalue())
+    assert Parquet(file).kinds == {"none": Kind.OTHER, "text": Kind.OTHER}
+    assert 0 < file.count < len(held.getvalue()) / 5
 
 
 def test_integers_of_one_byte_are_vectors(tmp_path: Path) -> None:
