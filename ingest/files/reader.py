@@ -539,14 +539,11 @@ def _narrow(file: File, chunk: Chunk) -> table.Vectors:
 def _wide(file: File, chunk: Chunk) -> table.Vectors:
     """Join the columns of components."""
     assert file.choice is not None
-    parts = [chunk.columns[name].numbers() for name in file.choice.vectors if name in chunk.columns]
-    if len(parts) == len(file.choice.vectors):
-        if all(isinstance(part, np.ndarray) for part in parts):
-            return _float32(np.stack(parts, axis=1))
-        if not any(isinstance(value, str) for part in parts for value in part):
-            return _float32(np.array(parts, np.float64).T)
-    rows = zip(*parts, strict=True) if len(parts) == len(file.choice.vectors) else ()
-    return [_wide_row(file.choice.vectors, row) for row in rows] or ["has no vector"] * len(chunk)
+    parts = [chunk.columns[name].numbers() for name in file.choice.vectors]
+    listed = (part for part in parts if not isinstance(part, np.ndarray))
+    if not any(isinstance(value, str) for part in listed for value in part):
+        return _float32(np.stack(parts, axis=1))
+    return [_wide_row(file.choice.vectors, row) for row in zip(*parts, strict=True)]
 
 
 def _wide_row(names: Sequence[str], row: Sequence[float | str]) -> NDArray[np.float32] | str:
