@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+from collections import deque
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -31,14 +32,15 @@ def _records(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     text.seek(0)
     separator = _separator(first)
     is_spaced = f"{separator} " in first
-    reader = csv.reader(text, delimiter=separator, skipinitialspace=is_spaced, strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=is_spaced, strict=True)
     names = _header([name.strip() for name in next(reader)])
     while True:
-        number = reader.line_num + 1
+        number = lines.begin()
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield number, f"is not valid CSV: {error}"
+            yield number, f"is not valid CSV: {error}{lines.again()}"
             continue
         if cells is None:
             return
@@ -48,12 +50,46 @@ def _records(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
             (name for name, cell in zip(names, cells, strict=False) if not _is_utf8(cell)), None
         )
         if bad is not None:
-            yield number, f"has in column {bad!r} bytes that are not UTF-8"
+            yield number, f"has in column {bad!r} bytes that are not UTF-8{lines.again()}"
         elif len(cells) != len(names):
-            yield number, f"has {len(cells)} columns, the header {len(names)}"
+            yield number, f"has {len(cells)} columns, the header {len(names)}{lines.again()}"
         else:
             # CSV has no null: an empty cell is one.
             yield number, {n: cell or None for n, cell in zip(names, cells, strict=True)}
+
+
+class _Lines:
+    """Lines of a file. Those of a bad row are read again, but the first.
+
+    A quote that is not closed makes one row of good ones.
+    """
+
+    def __init__(self, text: IO[str]) -> None:
+        self._text = text
+        self._row: list[str] = []
+        self._ahead: deque[str] = deque()
+        self._count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._ahead.popleft() if self._ahead else next(self._text)
+        self._row.append(line)
+        self._count += 1
+        return line
+
+    def begin(self) -> int:
+        """Begin a row, and return the number of its first line."""
+        self._row.clear()
+        return self._count + 1
+
+    def again(self) -> str:
+        """Go back to the second line of the row, if it has one, and say so."""
+        end, others = self._count, self._row[1:]
+        self._count -= len(others)
+        self._ahead.extendleft(reversed(others))
+        return f"; a quote that is not closed may join it to line {end}" * bool(others)
 
 
 def _is_utf8(cell: str) -> bool:

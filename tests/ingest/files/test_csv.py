@@ -160,6 +160,39 @@ def test_a_bad_row_is_reported_with_its_line(mistake: str, tmp_path: Path) -> No
     assert len(rows.vectors) == 1
 
 
+JOINED = {
+    "an open quote": ('b,"open,1,2\n', "line 3 is not valid CSV: unexpected end of data; a quote"),
+    "text after a quote": ('b,"open,1,2\nc,"x",1,2\n', "line 3 is not valid CSV: ',' expected"),
+    "another number of columns": (
+        'b,"open,1,2\nc,x",1,2,3\n',
+        "line 3 has 5 columns, the header 4",
+    ),
+    "other bytes": ('b,"open,1,2\nc,\xe9",1,2\n', "line 3 has in column 't' bytes that are not"),
+}
+
+
+@pytest.mark.parametrize("mistake", JOINED)
+def test_a_quote_that_is_not_closed_costs_no_good_row(mistake: str, tmp_path: Path) -> None:
+    lines, message = JOINED[mistake]
+    good = "".join(f"{n},y,1,2\n" for n in range(3_000))
+    rows = read(tmp_path, f"id,t,d0,d1\na,x,1,2\n{lines}{good}".encode("latin-1"))
+    assert rows.faults[0].startswith(message)
+    assert "; a quote that is not closed may join it to line " in rows.faults[0]
+    assert {*rows.ids} >= {"a", *(str(n) for n in range(3_000))}
+    assert {fault[:7] for fault in rows.faults} <= {"line 3 ", "line 4 "}
+
+
+def test_rows_after_a_quote_that_is_not_closed_keep_their_numbers(tmp_path: Path) -> None:
+    rows = read(tmp_path, 't,0,1\na,1,2\n"a,1,2\n"two\nlines",1,z\nb,1,z\n')
+    assert [fault[:7] for fault in rows.faults] == ["line 3 ", "line 4 ", "line 6 "]
+
+
+def test_a_bad_row_of_several_lines_ends_with_them(tmp_path: Path) -> None:
+    rows = read(tmp_path, 't,0,1\n"two\nlines",1\n"three\nmore\nlines",1,2\n')
+    assert [fault[:7] for fault in rows.faults] == ["line 2 ", "line 3 "]
+    assert rows.metadata == [{"t": "three\nmore\nlines"}]
+
+
 UNUSABLE = {
     "no header": (b"0.5,0.5\n1,2\n", "line 1 must name the columns; column 0 is '0.5'"),
     "a vector as header": (b'"[1, 2]"\n"[1, 2]"\n', "line 1 must name the columns; column 0 is"),
