@@ -316,8 +316,12 @@ def opened(source: Source, file: str, options: Options) -> Iterator[File]:
         with naming(name):
             content = compression.opened(stack.enter_context(source.open(file)))
             path = path_of(file)
-            format_ = _format(plain(path), content)
-            found = File(name, format_.open(content, options), partitions(path), options)
+            # Of many files, some may be empty: jobs leave such, compressed or not.
+            is_left_out = len(source.files) > 1 and not content.read(1)
+            content.seek(0)
+            nothing = table.Records("row", ())
+            held = nothing if is_left_out else _format(plain(path), content).open(content, options)
+            found = File(name, held, partitions(path), options)
         yield found
 
 

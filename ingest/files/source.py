@@ -50,8 +50,8 @@ class Source:
         Parameters
         ----------
         url : str
-            A path on this machine or a URL of fsspec: of a file, a folder, or a pattern such as
-            ``day=*/part-*.parquet``.
+            A path on this machine or a URL of fsspec: of a file, a folder, or a pattern of them,
+            such as ``day=*/part-*.parquet``.
         suffixes : tuple of str
             Those of files in a folder that are read. Of a file that is named, the suffix does not
             matter. Files and folders whose names begin with ``.`` or ``_`` are left out.
@@ -64,8 +64,10 @@ class Source:
         try:
             filesystem, root = filesystem_of(url)
             with answering():
-                files, left_out = _found(filesystem, root, suffixes)
-                exists = bool(files or left_out) or has_magic(root) or filesystem.exists(root)
+                # Brackets may be in a name.
+                is_pattern = has_magic(root) and not filesystem.exists(root)
+                files, left_out = _found(filesystem, root, is_pattern, suffixes)
+                exists = bool(files or left_out) or is_pattern or filesystem.exists(root)
         except OSError as error:
             raise PayloadError(f"{shown(url)} cannot be read: {shown(str(error))}") from error
         if not exists:
@@ -75,7 +77,6 @@ class Source:
             raise PayloadError(
                 f"{shown(url)} has no files that end in {', '.join(suffixes)}{other}"
             )
-        is_pattern = has_magic(root) and files != (root,)
         title = None if is_pattern else stem(path_of(root))
         return cls(filesystem, shown(filesystem.unstrip_protocol(root)), files, title, left_out)
 
@@ -91,24 +92,29 @@ class Source:
 
 
 def _found(
-    filesystem: Any, root: str, suffixes: tuple[str, ...]
+    filesystem: Any, root: str, is_pattern: bool, suffixes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the paths of the files, and of those that are left out because of their names."""
     if filesystem.isfile(root):
         return (root,), ()
-    if has_magic(root):
-        return tuple(path for path in sorted(filesystem.glob(root)) if filesystem.isfile(path)), ()
-    found = filesystem.find(root, detail=True)
-    files = [
-        path
-        for path in sorted(found)
+    files: set[str] = set()
+    below = set() if is_pattern else {*_below(filesystem, root, root, suffixes)}
+    for path in filesystem.glob(root) if is_pattern else ():
+        if filesystem.isfile(path):
+            files.add(path)
+        else:
+            parent = path.rstrip("/").rpartition("/")[0]
+            below.update(_below(filesystem, path, parent, suffixes))
+    left_out = {path for path in below - files if last_name(path) in NOT_DATA}
+    return tuple(sorted(files | below - left_out)), tuple(sorted(left_out))
+
+
+def _below(filesystem: Any, folder: str, base: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Yield the files in a folder whose names from a base on say that they are meant."""
+    for path, info in filesystem.find(folder, detail=True).items():
         # Jobs that write a file for each worker leave empty ones.
-        if _is_meant(path[len(root) :], suffixes) and found[path].get("size") != 0
-    ]
-    return (
-        tuple(path for path in files if last_name(path) not in NOT_DATA),
-        tuple(path for path in files if last_name(path) in NOT_DATA),
-    )
+        if _is_meant(path[len(base) :], suffixes) and info.get("size") != 0:
+            yield path
 
 
 def path_of(file: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from pathlib import Path
 
 import fsspec
@@ -141,6 +144,51 @@ def test_empty_files_of_a_folder_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "part-0.jsonl").touch()
     (tmp_path / "part-1.jsonl").write_text('{"embedding": [1, 2]}')
     assert whole(tmp_path).vectors.tolist() == [[1, 2]]
+
+
+EMPTY = {
+    "": b"",
+    ".gz": gzip.compress(b""),
+    ".bz2": bz2.compress(b""),
+    ".xz": lzma.compress(b""),
+    ".zst": pa.compress(b"", "zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("codec", EMPTY)
+def test_empty_files_beside_others_are_left_out_compressed_or_not(
+    codec: str, tmp_path: Path
+) -> None:
+    empty = tmp_path / f"part-1.json{codec}"
+    empty.write_bytes(EMPTY[codec])
+    (tmp_path / "part-2.json").write_text('{"embedding": [1, 2]}')
+    for place in (tmp_path, tmp_path / "part-*"):
+        assert whole(place).vectors.tolist() == [[1, 2]]
+    with pytest.raises(PayloadError, match=r"part-1.*: is empty"):
+        whole(empty)
+
+
+def test_folders_that_a_pattern_matches_are_read_as_folders_are(lake: Path) -> None:
+    rows = whole(lake / "lang=*")
+    assert [row["lang"] for row in rows.metadata] == ["de"] * 3 + ["en"] * 3
+    unfinished = lake / "_temporary" / "x.jsonl"
+    unfinished.parent.mkdir()
+    unfinished.write_text("{}")
+    assert str(unfinished) not in Source.find(f"{lake}/*", SUFFIXES).files
+    (lake / "lang=de" / "readme.txt").write_text("not data")
+    files = [str(lake / f"lang={lang}" / "day=1" / "x.parquet") for lang in ("de", "en")]
+    # Each file once, also if the folder around it matches, too.
+    assert Source.find(f"{lake}/lang=*/**/day*", SUFFIXES).files == tuple(files)
+    assert Source.find(f"{lake}/lang=*", SUFFIXES).files == tuple(files)
+
+
+def test_a_name_may_have_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "runs[1]" / "v[2].jsonl"
+    path.parent.mkdir()
+    path.write_text('{"embedding": [1, 2]}')
+    for place in (path.parent, path, tmp_path / "runs*"):
+        assert whole(place).vectors.tolist() == [[1, 2]]
+    assert Source.find(str(path.parent), SUFFIXES).title == stem("runs[1]")
 
 
 def test_any_file_system_of_fsspec_can_be_used() -> None:
