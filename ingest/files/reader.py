@@ -196,7 +196,9 @@ class Dimensions:
 class File:
     """An open file: its columns are chosen, its rows can be read."""
 
-    def __init__(self, name: str, opened: Table, folders: Mapping[str, str], options: Options):
+    def __init__(
+        self, name: str, opened: Table, folders: Mapping[str, str | None], options: Options
+    ):
         self.name = name
         self._table = opened
         # Vectors are in the file, whatever a folder is named.
@@ -272,9 +274,10 @@ class File:
         column = chunk.columns.get(name)
         if name not in self._folders:
             return Objects([None] * len(chunk)) if column is None else column
+        value = self._folders[name]
         if column is None:
-            return Objects([self._folders[name]] * len(chunk))
-        return Filled(column, self._folders[name])
+            return Objects([value] * len(chunk))
+        return column if value is None else Filled(column, value)
 
     def values(self, column: Column, name: str) -> list[Any]:
         """Return the values of a column, without the fields of objects that are dropped."""

@@ -19,6 +19,9 @@ _READ = 2**20
 NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "metadata.json")
 """Files that Hugging Face's datasets write beside the data, and others do, too."""
 
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive and Spark name the folder of rows without a value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -122,10 +125,14 @@ def path_of(file: str) -> str:
     return file.partition("?")[0] if "://" in file else file
 
 
-def partitions(path: str) -> Mapping[str, str]:
+def partitions(path: str) -> Mapping[str, str | None]:
     """Return the columns that folders name: those of `lang=en/day=1/x.parquet` are lang and day."""
     parts = [part.partition("=") for part in path.split("/")[:-1]]
-    return {name: unquote(value) for name, sign, value in parts if name and sign}
+    return {
+        name: None if value == _NULL else unquote(value)
+        for name, sign, value in parts
+        if name and sign
+    }
 
 
 def last_name(path: str) -> str:

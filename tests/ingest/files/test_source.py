@@ -72,6 +72,18 @@ def test_what_a_file_says_of_each_row_is_not_replaced_by_the_name_of_its_folder(
     assert [row["lang"] for row in rows.metadata] == ["de", "fr", "en"]
 
 
+def test_the_folder_of_rows_without_a_value_gives_none(tmp_path: Path) -> None:
+    folder = tmp_path / "lang=__HIVE_DEFAULT_PARTITION__" / "id=__HIVE_DEFAULT_PARTITION__"
+    folder.mkdir(parents=True)
+    columns = {"id": ["a", None, "c"], "v": VECTORS.tolist()}
+    parquet.write_table(pa.table(columns), folder / "v.parquet")
+    rows = whole(tmp_path)
+    assert (rows.ids, rows.metadata) == (["a", None, "c"], [])
+    assert whole(tmp_path, drop=("lang",)).metadata == []
+    rows = whole(tmp_path, model="lang")
+    assert rows.faults == [f"row {row} has no model in column 'lang'" for row in range(3)]
+
+
 @pytest.mark.parametrize("kind", ["M8[s]", "M8[us]"])
 @pytest.mark.parametrize("suffix", [".parquet", ".npz"])
 def test_typed_times_stay_what_they_are_in_a_folder_of_their_name(
