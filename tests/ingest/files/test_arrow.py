@@ -147,7 +147,7 @@ def test_bad_rows_are_reported_and_the_others_read(tmp_path: Path) -> None:
     assert list(places) == [f"row {n}" for n in range(1, 6)]
     assert [reason[:40] for reason in reasons] == [
         "no vector",
-        "a vector of 1 components, those before i",
+        "a vector of 1 components, those of other",
         "a vector whose component 1 is missing, N",
         "a vector whose component 0 is null; comp",
         "an empty vector",
