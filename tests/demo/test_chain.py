@@ -368,23 +368,11 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
     [
         (
             {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "all"},
-            {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
-        ),
-        (
-            {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "all"},
             {"alertname": "EmbeddingDriftWindowStale", "model_name": MODEL, **PIPELINE},
         ),
         (
             {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "all"},
             {"alertname": "EmbeddingDriftVectorsRejected", **PIPELINE},
-        ),
-        (
-            {"alertname": "EmbeddingDriftExporterDown"},
-            {"alertname": "EmbeddingDriftLarge", "model_name": MODEL, **DRIFT},
-        ),
-        (
-            {"alertname": "EmbeddingDriftWindowStale", "model_name": MODEL},
-            {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
         ),
         (
             {"alertname": "EmbeddingDriftExporterDown"},
@@ -426,6 +414,28 @@ def test_an_alert_is_suppressed_by_the_alert_that_explains_it(
     slack.wait(about(explanation["alertname"]), SECONDS)
     slack.wait(about("Unexplained"), SECONDS)
     assert explained["alertname"] not in str(slack.messages)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"alertname": "EmbeddingDriftExporterDown", "severity": "critical"},
+        {"alertname": "EmbeddingDriftStoreUnreachable", "severity": "critical", "extent": "all"},
+        {"alertname": "EmbeddingDriftWindowStale", "severity": "warning", "model_name": MODEL},
+    ],
+    ids=lambda labels: labels["alertname"].removeprefix("EmbeddingDrift"),
+)
+def test_the_end_of_a_drift_that_was_told_is_told_although_nothing_is_measured(
+    unknown: dict[str, str], alertmanager: str, slack: Slack
+) -> None:
+    drifting = {"alertname": "EmbeddingDriftLarge", "model_name": MODEL, "window": "fast"}
+    drifting |= DRIFT | {"severity": "critical"}
+    raise_alert(alertmanager, drifting)
+    slack.wait(about("CRITICAL: EmbeddingDriftLarge"), SECONDS)
+    raise_alert(alertmanager, unknown | {"area": "pipeline"})
+    slack.wait(about(unknown["alertname"]), SECONDS)
+    raise_alert(alertmanager, drifting, lasted=timedelta(hours=1))
+    slack.wait(about("RESOLVED: EmbeddingDriftLarge"), SECONDS)
 
 
 def test_one_replica_without_its_database_does_not_suppress_drift(

@@ -360,8 +360,13 @@ def test_an_installation_suppresses_no_alerts_of_another_cluster(
 ) -> None:
     tool("alertmanager")
     here, there = {"cluster": "here"}, {"cluster": "there"}
-    firing = [NO_EXPORTER | here, LARGE | here, DETECTED | here, DETECTED | there, STALE | there]
-    assert_inhibited(firing, [LARGE | here, DETECTED | here, DETECTED | there], tmp_path)
+    firing = [
+        *(NO_EXPORTER | here, STALE | here, MISSING | here),
+        *(STALE | there, MISSING | there),
+        *(LARGE | there, DETECTED | there, DETECTED | here),
+    ]
+    suppressed = [STALE | here, MISSING | here, MISSING | there, DETECTED | there]
+    assert_inhibited(firing, suppressed, tmp_path)
 
 
 def test_every_inhibition_and_every_group_is_of_one_cluster(rendered: Path) -> None:
