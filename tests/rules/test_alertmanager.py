@@ -295,6 +295,11 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
             id="without a store nothing is known of canaries",
         ),
         pytest.param(
+            [UNREACHABLE | {"extent": "all"}, UNREACHABLE | {"extent": "some"}],
+            [UNREACHABLE | {"extent": "some"}],
+            id="a store that is reached now and then is told once",
+        ),
+        pytest.param(
             [
                 STOPPED,
                 alert("ShardMissing", "critical", "pipeline"),

@@ -291,13 +291,13 @@ def test_the_runbook_explains_every_component_of_the_score() -> None:
 def test_recording_rules_are_named_level_metric_operation() -> None:
     recorded = [rule["record"] for rule in rules() if "record" in rule]
     assert recorded
-    pattern = r"(fleet|model(_window(_component|_severity)?)?):\w+:\w+"
+    pattern = r"(fleet|target|exporter|model(_window(_component|_severity)?)?):\w+:\w+"
     assert [name for name in recorded if not re.fullmatch(pattern, name)] == []
 
 
 def test_the_rules_use_only_series_that_are_exported_or_recorded(rendered: Path) -> None:
     texts = [file.read_text() for file in rendered.glob("*.rules.yaml")]
-    named = set(re.findall(r"\b[a-z_]+:embedding_drift_\w+:\w+", "".join(texts)))
+    named = set(re.findall(r"\b[a-z_]+:(?:up|embedding_drift_\w+):\w+", "".join(texts)))
     recorded = set(re.findall(r"record: (\S+)", "".join(texts)))
     overrides = {name for name in named if name.endswith(":override")}
     assert named - overrides == recorded
