@@ -240,9 +240,13 @@ def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None
         value: object = Settings()
         for part in key.split("."):
             value = getattr(value, part)
-    named = set(re.findall(r"\bembedding_drift_\w+", runbook))
+    named = set(re.findall(r"(?<!:)\bembedding_drift_\w+", runbook))
     assert len(named) > 3
     assert named - set(FAMILIES) == set()
+    overrides = set(re.findall(r"\w+:embedding_drift_\w+:override", runbook))
+    assert overrides
+    rules_text = "".join(file.read_text() for file in RULES.glob("*.rules.yaml"))
+    assert {name for name in overrides if name not in rules_text} == set()
     raised = re.findall(r"`([A-Z][a-z]\w+)`", runbook)
     assert raised
     for name in raised:

@@ -68,6 +68,7 @@ ELSEWHERE_RAISED = {
     "MonitorError",
     "NotChecked",
     "NotFound",
+    "NotReloaded",
     "SettingsError",
     "SourceUnavailable",
     "Unauthorized",
