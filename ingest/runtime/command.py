@@ -111,16 +111,22 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
         flags = click.get_current_context().meta.get(_FLAGS, {})
         assigned = dict(map(_assignment, assignments))
 
+        in_force = file = config
+
         def read() -> Settings:
-            nonlocal config
+            nonlocal file
             # It may come while the service runs.
-            file = _DEFAULT_CONFIG if config is None and _has_default() else config
-            settings = load(file, os.environ, assigned | flags)
+            file = _DEFAULT_CONFIG if in_force is None and _has_default() else in_force
+            return load(file, os.environ, assigned | flags)
+
+        def keep(_: Settings) -> None:
+            nonlocal in_force
             # From now on, that it is gone is an error. Without a word, the defaults would count.
-            config = file
-            return settings
+            in_force = file
 
         live = LiveSettings(read)
+        keep(live.settings)
+        live.subscribe(keep)
         logs.configure(live.settings.log)
         _warn_of_secrets(assigned)
         return command(live, *args, **kwargs)

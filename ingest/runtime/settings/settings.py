@@ -388,6 +388,12 @@ class Settings(_Section):
         """Refuse a warning above the critical alert, for the fleet and for each model."""
         later = "the warning comes before the critical alert"
         warning, critical = self.monitoring.drift_threshold, self.alerting.alert_threshold
+        if warning > critical and "drift_threshold" not in self.monitoring.model_fields_set:
+            raise Misplaced(
+                ("alerting", "alert_threshold"),
+                f"{critical} must not be below monitoring.drift_threshold ({warning}, the default):"
+                f" {later}",
+            )
         if warning > critical:
             raise Misplaced(
                 ("monitoring", "drift_threshold"),

@@ -89,9 +89,12 @@ def test_a_reload_is_rejected_once_the_file_is_gone(live: LiveSettings, tmp_path
     assert live.settings.ingest.max_models == 7
 
 
-def test_a_file_that_never_was_in_force_may_go_again(live: LiveSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["nonsense: 1", "database: {pool_size: 3}"])
+def test_a_file_that_never_was_in_force_may_go_again(
+    text: str, live: LiveSettings, tmp_path: Path
+) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("nonsense: 1")
+    file.write_text(text)
     with pytest.raises(NotReloaded):
         live.reload()
     file.unlink()

@@ -82,6 +82,18 @@ def test_a_mistake_is_named_with_its_key_and_what_is_allowed(mistake: str) -> No
     assert "SECRET" not in message
 
 
+def test_a_critical_threshold_below_the_default_of_the_warning_is_named(tmp_path: Path) -> None:
+    told = "alerting.alert_threshold: {}: 0.1 must not be below monitoring.drift_threshold"
+    file = tmp_path / "config.yaml"
+    file.write_text("alerting: {alert_threshold: 0.1}")
+    with pytest.raises(SettingsError) as raised:
+        load(file)
+    assert told.format("line 1, column 12") + " (0.15, the default)" in str(raised.value)
+    with pytest.raises(SettingsError) as raised:
+        load(flags={"alerting.alert_threshold": 0.1})
+    assert told.format("command line") in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("url", "mistake"),
     [
