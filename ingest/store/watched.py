@@ -6,7 +6,7 @@ import psycopg
 
 
 async def others(connection: psycopg.AsyncConnection, model_name: str, source: str) -> list[str]:
-    """Return the other sources whose rows were ever read for a model."""
+    """Return the other sources that were watched for a model."""
     cursor = await connection.execute(
         "select source from watch where model_name = %(model_name)s and source <> %(source)s"
         " union select source from watch_sample"

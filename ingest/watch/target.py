@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from ingest.watch.sources.source import Row
 _log = logging.getLogger(__name__)
 
 _ROUTE = "watch"
+_HOW = re.compile(r" (in samples|by [^.]*)$")
 """Label of what is refused, beside the routes of HTTP."""
 
 
@@ -65,10 +67,10 @@ class Target:
         return stored_id(row.id if self.revises and row.id is not None else row.key)
 
     async def begin(self, source: str) -> None:
-        """Warn if rows of another source were stored under the name of the model.
+        """Warn if another table or column was watched under the name of the model.
 
         Call this before a source is read for the first time. It cannot be an error: a table may
-        have been renamed, or be read in another order.
+        have been renamed.
 
         Raises
         ------
@@ -77,14 +79,15 @@ class Target:
         """
         with unavailable():
             async with self.pipeline.pool.connection() as store:
-                others = await watched.others(store, self.model_name, source)
+                known = await watched.others(store, self.model_name, source)
+        others = [each for each in known if _place(each) != _place(source)]
         if others:
             self._warn(
                 "source",
                 "something else was watched under this model's name",
-                f"{source}: model {self.model_name} has rows of {', '.join(others)}, too, and rows"
-                " with one id count as one row. Give each table or column its own --model. If only"
-                " the name, the order or the server changed, nothing is wrong",
+                f"{source}: model {self.model_name} was watched from {', '.join(others)}, too, and"
+                " rows with one id count as one row. Give each table or column its own --model. If"
+                " only the name or the server changed, nothing is wrong",
             )
 
     async def store(self, rows: Sequence[Row], source: str) -> None:
@@ -199,3 +202,8 @@ def stored_id(key: str) -> str:
 def timestamp(seconds: float | None) -> float | None:
     """Return the time, or None if it is not one: infinity, negative or in milliseconds."""
     return seconds if seconds is not None and 0 <= seconds < timestamps.END else None
+
+
+def _place(source: str) -> str:
+    """Return a source without how it is read: in samples, or by a column of order."""
+    return _HOW.sub("", source)

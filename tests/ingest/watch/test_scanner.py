@@ -24,13 +24,13 @@ class Table:
     advice = ()
 
     def __init__(self, sample: int) -> None:
-        self.name = "docs"
+        self.name = "docs in samples"
         self.sample = sample
         # Several rows have one key where these numbers differ only behind the point.
         self.held: dict[float, float] = {}
 
     def __str__(self) -> str:
-        return f"{self.name} in samples"
+        return self.name
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -64,15 +64,17 @@ def test_a_second_source_of_a_model_is_told_when_it_is_first_read(
         return [vars(each)["error"] for each in records]
 
     async def main() -> list[list[str]]:
-        return [await told(name) for name in ("docs", "docs", "other", "other", "docs")]
+        v, w = "app.docs.v", "app.docs.w"
+        names = (f"{v} in samples", f"{v} by id", f"{w} by id", f"{w} by id", f"{v} by id")
+        return [await told(name) for name in names]
 
     with caplog.at_level(logging.WARNING):
         [*without, [warning], again, former] = asyncio.run(main())
     assert [*without, again, former] == [[], [], [], []]
     assert warning == (
-        "other in samples: model m has rows of docs in samples, too, and rows with one id count as"
-        " one row. Give each table or column its own --model. If only the name, the order or the"
-        " server changed, nothing is wrong"
+        "app.docs.w by id: model m was watched from app.docs.v by id, app.docs.v in samples, too,"
+        " and rows with one id count as one row. Give each table or column its own --model. If only"
+        " the name or the server changed, nothing is wrong"
     )
 
 
