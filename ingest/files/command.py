@@ -125,7 +125,4 @@ def tell_left_out(source: Source) -> None:
 
     if source.left_out:
         names = ", ".join(sorted(set(map(last_name, source.left_out))))
-        count = len(source.left_out)
-        click.echo(
-            f"left out: {count} files whose names say that they hold no data: {names}", err=True
-        )
+        click.echo(f"left out, because files of such names hold no data: {names}", err=True)

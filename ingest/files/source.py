@@ -108,7 +108,7 @@ def _found(
         else:
             parent = path.rstrip("/").rpartition("/")[0]
             below.update(_below(filesystem, path, parent, suffixes))
-    left_out = {path for path in below - files if last_name(path) in NOT_DATA}
+    left_out = {path for path in below - files if plain(last_name(path)) in NOT_DATA}
     return tuple(sorted(files | below - left_out)), tuple(sorted(left_out))
 
 

@@ -285,7 +285,7 @@ def misspelt(text: bytes) -> str | None:
 
 
 def explained(reason: str) -> str:
-    """Return what the parser of JSON says, with what is allowed where it does not say so."""
+    """Return what the parser of JSON says of metadata, with what is allowed."""
     return _TOO_LARGE if reason.endswith("out of range") else reason
 
 

@@ -239,7 +239,11 @@ def _located(body: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> Pa
     pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
     element = _ELEMENT.match(pointer)
     index = int(element[1]) if element else None
-    return checks.refuse([Problem(pointer, f"{checks.explained(reason):.200}", index)])
+    if pointer.startswith("/metadata"):
+        reason = checks.explained(reason)
+    elif pointer.startswith("/id"):
+        reason += "; an id is a text or an integer of 1 to 255 characters"
+    return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
 
 
 def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw] | None]:

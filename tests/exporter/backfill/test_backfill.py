@@ -652,7 +652,7 @@ def test_the_command_says_which_files_it_leaves_out(lake: str) -> None:
     nowhere = "database.connection_string=host=127.0.0.1 port=1"
     code, output = invoke(lake, "--model", "m", "--set", nowhere)
     assert code == 1
-    assert "left out: 1 files whose names say that they hold no data: state.json\n" in output
+    assert "left out, because files of such names hold no data: state.json\n" in output
 
 
 def test_without_the_extra_the_command_says_what_to_install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -103,10 +104,14 @@ def test_files_that_are_left_out_because_of_their_names_are_reported(
     for name in ("x/metadata.json", "y/metadata.json", "y/state.json", "y/a.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         jsonl(tmp_path / name, numbered(1))
+    (tmp_path / "y" / "metadata.json.gz").write_bytes(
+        gzip.compress((tmp_path / "y" / "metadata.json").read_bytes())
+    )
     done = replay(tmp_path, network)
     assert done.exit_code == 0
     assert done.stderr == (
-        "left out: 3 files whose names say that they hold no data: metadata.json, state.json\n"
+        "left out, because files of such names hold no data: metadata.json, metadata.json.gz,"
+        " state.json\n"
     )
     assert len(shelf) == 1
     assert replay(tmp_path / "y" / "a.json", network).stderr == ""
