@@ -15,7 +15,7 @@ from ingest.runtime.auth import tokens, webconfig
 from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.sites import Sites
 from ingest.runtime.auth.webconfig import WebConfig
-from ingest.runtime.errors import SettingsError
+from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import ServerSettings, Settings
 
@@ -134,19 +134,27 @@ def read(settings: ServerSettings) -> Security:
     file = Path(settings.web_config_file or "")
     config, tls = WebConfig(), None
     known: list[tokens.Token] = []
-    errors: list[SettingsError] = []
-    with _collected(errors):
+    errors: dict[str, SettingsError] = {}
+    with _collected(errors, "server.web_config_file"):
         if settings.web_config_file:
             config = webconfig.read(file)
         if config.tls_server_config is not None:
             tls = webconfig.tls_context(config.tls_server_config, file.parent)
-    with _collected(errors):
+    with _collected(errors, "server.tokens_file"):
         if settings.tokens_file:
             known = tokens.read(Path(settings.tokens_file))
     if len(errors) > 1:
-        raise SettingsError("\n".join(map(str, errors)))
-    if errors:
-        raise errors[0]
+        # Keys of several files are listed together, so each says of which it is.
+        raise SettingsError(
+            "\n".join(error.detail for error in errors.values()),
+            [
+                Problem(f"{setting}: {problem.pointer}", problem.reason)
+                for setting, error in errors.items()
+                for problem in error.problems
+            ],
+        )
+    for error in errors.values():
+        raise error
     is_open = not (config.basic_auth_users or known or config.requires_client_certificate)
     on_loopback = _is_loopback(settings.host)
     if not on_loopback:
@@ -166,11 +174,11 @@ def read(settings: ServerSettings) -> Security:
 
 
 @contextmanager
-def _collected(errors: list[SettingsError]) -> Iterator[None]:
+def _collected(errors: dict[str, SettingsError], setting: str) -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        errors.append(error)
+        errors[setting] = error
 
 
 def _check_meant(settings: ServerSettings) -> None:

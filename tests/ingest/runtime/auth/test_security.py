@@ -45,6 +45,23 @@ def test_each_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert second == f"{files['tokens_file']} (server.tokens_file) {reason}"
 
 
+def test_each_wrong_key_of_both_files_is_listed_with_its_file(tmp_path: Path) -> None:
+    web, tokens = tmp_path / "web.yml", tmp_path / "tokens.yml"
+    web.write_text("tls_config: {}\nbasic_auth_users: {prometheus: hunter2}")
+    tokens.write_text("- {name: sender, sha256: hunter2, scopes: [admin]}")
+    with pytest.raises(SettingsError) as caught:
+        security.read(ServerSettings(web_config_file=str(web), tokens_file=str(tokens)))
+    assert [problem.pointer for problem in caught.value.problems] == [
+        "server.web_config_file: basic_auth_users.prometheus",
+        "server.web_config_file: tls_config",
+        "server.tokens_file: 0.sha256",
+    ]
+    assert caught.value.detail.split("\n") == [
+        f"{web} (server.web_config_file) is invalid:",
+        f"{tokens} (server.tokens_file) is invalid:",
+    ]
+
+
 EVIL = {b"host": [b"evil.example"]}
 
 
