@@ -29,15 +29,23 @@ TOO_DEEP = f"is nested more than {NESTING} levels deep"
 
 DIGITS = 400
 """Digits of a number in metadata, without an exponent: enough for each number of float64."""
-_TOO_LARGE = (
-    "has a number that is too large; allowed are integers of at most"
-    f" {DIGITS} digits and, with a point or an exponent, numbers up to 1.79e308"
-)
 
 LISTED = 100
 """Problems that an answer lists. The others are only counted."""
 ID_LENGTH = 255
 """Characters of an id."""
+_NUMBERS = (
+    f"allowed are integers of at most {DIGITS} digits and, with a point or an exponent, numbers up"
+    " to 1.79e308"
+)
+_AN_ID = f"an id is an integer or text of 1 to {ID_LENGTH} characters"
+_INSTEAD_OF_TOO_LARGE = {
+    "metadata": _NUMBERS,
+    "filter": _NUMBERS,
+    "id": _AN_ID,
+    "ids": _AN_ID,
+}
+"""What is allowed where a number is too large, by the field of the body."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
@@ -284,9 +292,12 @@ def misspelt(text: bytes) -> str | None:
     return None
 
 
-def explained(reason: str) -> str:
-    """Return what the parser of JSON says of metadata, with what is allowed."""
-    return _TOO_LARGE if reason.endswith("out of range") else reason
+def explained(reason: str, field: str) -> str:
+    """Return what the parser of JSON says of a field, with what is allowed where it does not."""
+    if not reason.endswith("out of range"):
+        return reason
+    allowed = _INSTEAD_OF_TOO_LARGE.get(field)
+    return "has a number that is too large" + (f"; {allowed}" if allowed else "")
 
 
 def kind(value: object) -> str:

@@ -239,11 +239,8 @@ def _located(body: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> Pa
     pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
     element = _ELEMENT.match(pointer)
     index = int(element[1]) if element else None
-    if pointer.startswith("/metadata"):
-        reason = checks.explained(reason)
-    elif pointer.startswith("/id"):
-        reason += "; an id is a text or an integer of 1 to 255 characters"
-    return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
+    field = pointer.strip("/").partition("/")[0]
+    return checks.refuse([Problem(pointer, f"{checks.explained(reason, field):.200}", index)])
 
 
 def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw] | None]:
@@ -313,7 +310,8 @@ def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
     try:
         item = _METADATA.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return checks.misspelt(bytes(text)) or checks.explained(str(error).partition(" - at")[0])
+        reason = str(error).partition(" - at")[0]
+        return checks.misspelt(bytes(text)) or checks.explained(reason, "metadata")
     except RecursionError:
         return checks.TOO_DEEP
     return checks.TOO_DEEP if checks.is_too_deep(item) else item

@@ -199,7 +199,7 @@ WRONG = {
     ),
     "integer of thousands of digits": (
         b'{"model_name":"m","embedding":[1],"id":%s}' % (b"9" * 5_000),
-        "/id: Integer value out of range; an id is a text or an integer of 1 to 255 characters$",
+        "/id: has a number that is too large; an id is an integer or text of 1 to 255 characters",
     ),
     "number with a point in metadata beyond float64": (
         b'{"model_name":"m","embeddings":[[1]],"metadata":[{"a":%s.5}]}' % (b"9" * 350),
@@ -207,11 +207,15 @@ WRONG = {
     ),
     "number beyond float64 as id": (
         b'{"model_name":"m","embedding":[1],"id":1e400}',
-        "/id: Number out of range; an id is a text or an integer of 1 to 255 characters$",
+        "/id: has a number that is too large; an id is an integer or text of 1 to 255 characters$",
     ),
-    "number with a point as id": (
-        b'{"model_name":"m","embeddings":[[1]],"ids":[1.5]}',
-        r"/ids/0: Expected .*; an id is a text or an integer of 1 to 255 characters$",
+    "number beyond float64 among ids": (
+        b'{"model_name":"m","embeddings":[[1]],"ids":[1e400]}',
+        "/ids/0: has a number that is too large; an id is an integer or text of 1 to 255 char",
+    ),
+    "number beyond float64 as model": (
+        b'{"model_name":1e400,"embedding":[1]}',
+        "/model_name: has a number that is too large$",
     ),
     "NUL in a key of metadata": (one(metadata={"a\0": 1}), r"U\+0000"),
 }

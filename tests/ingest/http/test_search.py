@@ -59,6 +59,11 @@ def test_a_filter_is_an_object() -> None:
         (filtered(r'"\u0000"'), "/filter: holds the character U+0000"),
         (filtered(f'"{"x" * 20_000}"'), "/filter: takes 20008 bytes"),
         (filtered("[" * 101 + "]" * 101), "/filter: is nested more than 100 levels deep"),
+        (
+            filtered("1e400"),
+            "/filter: has a number that is too large; allowed are integers of at most",
+        ),
+        ('{"model_name": "m", "id": 1e400}', "too large; an id is an integer or text of 1 to 255"),
         ("[1]", "Expected `object`"),
         ("{", "not valid JSON"),
     ],
