@@ -120,6 +120,7 @@ def _is_vector(value: list[Any]) -> bool:
 
 
 def _lines(file: IO[bytes], is_alone: bool, vector: str | None) -> Iterator[tuple[int, Record]]:
+    rows = _Rows(vector)
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -129,7 +130,7 @@ def _lines(file: IO[bytes], is_alone: bool, vector: str | None) -> Iterator[tupl
             yield number, f"is not valid JSON: {error}"
         else:
             is_by_key = is_alone and _is_rows_by_key(value, vector)
-            for record in _by_key(value) if is_by_key else _records(value, vector):
+            for record in _by_key(value) if is_by_key else rows.of(value):
                 yield number, record
 
 
@@ -147,9 +148,9 @@ def _decode(line: bytes) -> Any:
 def _document(text: IO[str], vector: str | None) -> Iterator[tuple[int, Record]]:
     """Read the elements of lists, or objects that follow each other, one by one."""
     count = 0
+    rows = _Rows(vector)
     for value in _elements(text):
-        rows = _by_key(value) if _is_rows_by_key(value, vector) else _records(value, vector)
-        for record in rows:
+        for record in _by_key(value) if _is_rows_by_key(value, vector) else rows.of(value):
             yield count, record
             count += 1
 
@@ -181,6 +182,35 @@ def _elements(text: IO[str]) -> Iterator[Any]:
                 return
         yield value
         at = end
+
+
+class _Rows:
+    """Finds the rows in the values of a file.
+
+    If the first value has a vector by name, it is a row, and so is each other value that has this
+    name. Otherwise a bad vector would be passed over, and vectors beside it taken for rows.
+    """
+
+    def __init__(self, vector: str | None) -> None:
+        self._vector = vector
+        self._name: str | None = None
+        self._is_first = True
+
+    def of(self, value: Any) -> Iterator[Record]:
+        """Yield the rows that one value stands for."""
+        own = _own(value, self._vector) if self._is_first and isinstance(value, dict) else None
+        self._is_first = False
+        if own is not None and own.name in value and not _is_matrix(own.value):
+            self._name = own.name
+        if self._name is not None and isinstance(value, dict) and self._is_row(value, self._name):
+            yield _row(value)
+        else:
+            yield from _records(value, self._vector)
+
+    def _is_row(self, value: Mapping[str, Any], name: str) -> bool:
+        if name in value:
+            return not _is_matrix(value[name])
+        return _own(value, self._vector) is None
 
 
 def _records(value: Any, vector: str | None) -> Iterator[Record]:

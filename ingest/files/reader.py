@@ -285,6 +285,10 @@ class File:
             return [_without(value, name, self._options.drop) for value in column.values()]
         return column.values()
 
+    def is_dropped(self, name: str) -> bool:
+        """Return whether a column of this name is left out."""
+        return name in self._options.drop
+
     def is_new(self, name: str) -> bool:
         """Return whether a column was not there when the file was opened."""
         return name not in self._kinds
@@ -616,12 +620,21 @@ def _metadata(file: File, chunk: Chunk) -> Sequence[Mapping[str, Any]]:
         inner = row.get(METADATA)
         if isinstance(inner, Mapping):
             del row[METADATA]
-            row.update({k: v for k, v in inner.items() if k not in row and v is not None})
+            row.update(
+                {
+                    name: value
+                    for name, value in inner.items()
+                    if name not in row and value is not None and not file.is_dropped(name)
+                }
+            )
     return rows if any(rows) else ()
 
 
 def _without(value: Any, name: str, dropped: Collection[str]) -> Any:
     """Return the value of a column or field without what is dropped of the objects in it."""
+    if isinstance(value, list):
+        # Where one object is many in another row, as converters of XML write it.
+        return [_without(each, name, dropped) for each in value]
     if not isinstance(value, Mapping):
         return value
     return {

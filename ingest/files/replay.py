@@ -16,7 +16,7 @@ import numpy as np
 import embedding_drift_client
 from embedding_drift_client.delivery import Answer
 from ingest.files.columns import Options
-from ingest.files.reader import Dimensions, Fault, File, Rows, opened
+from ingest.files.reader import ALL, Dimensions, Fault, File, Rows, opened
 from ingest.files.source import Source
 from ingest.runtime.errors import MonitorError, PayloadError, SettingsError
 
@@ -190,6 +190,8 @@ class Replay:
         # Before anything is sent with a key of this run.
         state.save(self.checkpoint)
         dimensions = Dimensions()
+        # Vectors of other names in the file are of one model then, and so of one dimension.
+        want = [each for each in ALL if each != "models" or self._is_by_name]
         found = 0
         names = [self.source.name(file) for file in self.source.files]
         # The file where it stopped may be gone. Those before it are done all the same.
@@ -202,7 +204,7 @@ class Replay:
                 rows = (
                     block
                     for part in range(content.parts)
-                    for block in content.rows(part, dimensions=dimensions)
+                    for block in content.rows(part, want, dimensions)
                 )
                 parts = batches(rows, state.batch, self._model, state.rows)
                 for part in paced(parts, self.rate):
@@ -230,6 +232,11 @@ class Replay:
                 f"{file.name}: nothing names its model, because a pattern has no name; give"
                 " --model, or --model-column if a column holds the names"
             )
+
+    @property
+    def _is_by_name(self) -> bool:
+        """Whether the names in the files say which model a row belongs to."""
+        return self.model is None or self.options.model is not None
 
     def _model(self, name: str | None) -> str | None:
         """Return the model that a row belongs to; None for one that is left out."""

@@ -310,6 +310,21 @@ def test_a_row_without_its_vector_is_one_bad_row(tmp_path: Path) -> None:
     assert rows.faults == ["line 2 has no vector", "line 3 has no vector"]
 
 
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("vector", [None, [], [None, 1, 2], ["NaN", 1, 2], "[1, 2, x]", "missing"])
+def test_a_bad_vector_is_not_replaced_by_those_beside_it(
+    vector: object, as_list: bool, tmp_path: Path
+) -> None:
+    good = {"id": "1", "vector": [1.0, 2.0, 3.0], "hits": [{"vector": [7, 7, 7], "id": "9"}]}
+    bad = good | {"id": "2", "vector": vector}
+    if vector == "missing":
+        del bad["vector"]
+    lines = list(map(json.dumps, (good, bad, good | {"id": "3"})))
+    rows = read(tmp_path, f"[{','.join(lines)}]") if as_list else whole_of(tmp_path, lines)
+    assert (rows.vectors.tolist(), rows.ids) == ([[1, 2, 3]] * 2, ["1", "3"])
+    assert len(rows.faults) == 1
+
+
 def test_a_row_with_an_id_keeps_it_if_its_vector_is_in_a_list(tmp_path: Path) -> None:
     rows = read(tmp_path, json.dumps({"id": 1, "v": [V], "tags": ["a"]}))
     assert (rows.vectors.tolist(), rows.ids, rows.metadata) == ([V], ["1"], [{"tags": ["a"]}])
@@ -516,6 +531,26 @@ def test_a_dropped_field_is_left_out_of_an_object_that_comes_up_later(tmp_path: 
     (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = whole(tmp_path / "v.jsonl", drop=("user.email",)).metadata
     assert found == [{"user": {"lang": "en"}}]
+
+
+@pytest.mark.parametrize("name", ["user", "metadata.user"])
+def test_a_dropped_field_is_left_out_of_objects_in_lists(name: str, tmp_path: Path) -> None:
+    one, many = {"email": "x", "lang": "en"}, [{"email": "y", "lang": "de"}]
+    rows: list[dict[str, Any]] = [
+        {"embedding": [1], "user": one},
+        {"embedding": [2], "user": many},
+    ]
+    if name != "user":
+        rows = [{"embedding": row["embedding"], "metadata": {"user": row["user"]}} for row in rows]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = whole(tmp_path / "v.jsonl", drop=("user.email",)).metadata
+    assert found == [{"user": {"lang": "en"}}, {"user": [{"lang": "de"}]}]
+
+
+def test_a_dropped_column_does_not_come_back_out_of_metadata(tmp_path: Path) -> None:
+    row = {"embedding": [1], "email": "x", "metadata": {"metadata": {"email": "y", "a": 1}}}
+    (tmp_path / "v.jsonl").write_text(json.dumps(row))
+    assert whole(tmp_path / "v.jsonl", drop=("email",)).metadata == [{"a": 1}]
 
 
 def test_names_with_dots_are_objects_only_if_they_hold_some(tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_a_model_is_named_after_the_file_or_folder(
     assert replay(tmp_path / "texts", network).output.startswith("texts: 1 vectors stored")
 
 
+def test_rows_of_several_names_that_go_to_one_model_have_one_dimension(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    rows = [{"embedding": [1.0, 2.0], "model_name": "a"}] * 2
+    rows += [{"embedding": [1.0, 2.0, 3.0], "model_name": "b"}]
+    done = replay(jsonl(tmp_path / "v.jsonl", rows), network, "--model", "x", "--on-error", "skip")
+    assert "line 3 has a vector of 3 components, those of other rows 2" in done.output
+    assert [(batch.model_name, len(batch)) for batch in shelf.batches] == [("x", 2)]
+
+
 def test_files_that_are_left_out_because_of_their_names_are_reported(
     tmp_path: Path, network: Network, shelf: Shelf
 ) -> None:
