@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from ingest.files.names import EMBEDDING, ID, METADATA, MODEL, TEXT, USUAL
+from ingest.files.names import EMBEDDING, ID, METADATA, MODEL, TEXT, TIMESTAMP, USUAL
 from ingest.files.table import Records, flat
 from ingest.files.vectors import is_text_of_vector
 
@@ -37,6 +37,8 @@ _LISTS = (
 """Names under which an object may hold the list of all rows."""
 _ONCE = (ID, "_id", TEXT)
 """Names of what each row has one of."""
+_EACH = (*_ONCE, "ids", TIMESTAMP, MODEL, "documents", "texts")
+"""Names of lists that have one value for each vector."""
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "$numberLong": int,
     "$numberInt": int,
@@ -263,7 +265,7 @@ def _of_batch(line: Mapping[str, Any], vector: str | None) -> Iterator[Record]:
 def _of_object(value: dict[str, Any], vector: str | None) -> Iterator[Record]:
     """Yield the rows of an object that holds several, or else the object as a row."""
     own = _own(value, vector)
-    rows: Iterable[dict[str, Any]] | None = None
+    rows: Iterable[Record] | None = None
     if own is None:
         rows = _split(value)
         if rows is None:
@@ -272,7 +274,8 @@ def _of_object(value: dict[str, Any], vector: str | None) -> Iterator[Record]:
             rows = _columns(value, None)
     elif _is_matrix(own.value):
         rows = _columns(value, own.name)
-    yield from map(_row, [value] if rows is None else rows)
+    for row in [value] if rows is None else rows:
+        yield row if isinstance(row, str) else _row(row)
 
 
 class _Own(NamedTuple):
@@ -326,12 +329,11 @@ def _is_list_of_numbers(value: Any) -> bool:
 
 
 def _is_matrix(value: Any) -> bool:
+    """Return whether a value is a list of vectors, some of which may be bad or missing."""
     value = _without_wrapping(value)
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(row, list) and _is_vector(row) for row in value)
-    )
+    if not isinstance(value, list) or not all(isinstance(row, list | None) for row in value):
+        return False
+    return any(row is not None and _is_vector(row) for row in value)
 
 
 def _split(value: Mapping[str, Any]) -> Iterable[dict[str, Any]] | None:
@@ -411,11 +413,11 @@ def _vectors(row: Mapping[str, Any]) -> set[str]:
 
 
 def _model(value: Mapping[str, Any]) -> dict[str, Any]:
-    name = value.get("model")
+    name = value.get(MODEL, value.get("model"))
     return {MODEL: name} if isinstance(name, str) else {}
 
 
-def _columns(value: Mapping[str, Any], own: str | None) -> Iterable[dict[str, Any]] | None:
+def _columns(value: Mapping[str, Any], own: str | None) -> Iterable[Record] | None:
     """Return the rows of an object that holds one list a column, one of them of vectors."""
     lists: dict[str, list[Any]] = {}
     for each, column in value.items():
@@ -434,6 +436,9 @@ def _columns(value: Mapping[str, Any], own: str | None) -> Iterable[dict[str, An
         return None
     if own is None and _has_longer(value, lists[name], count):
         return None
+    short = next((each for each in lists if each in _EACH and each not in columns), None)
+    if short is not None:
+        return [f"has {len(lists[short])} values of {short!r} for {count} vectors"]
     model = _model(value)
     return ({each: column[at] for each, column in columns.items()} | model for at in range(count))
 

@@ -533,6 +533,32 @@ def test_a_dropped_field_is_left_out_of_an_object_that_comes_up_later(tmp_path: 
     assert found == [{"user": {"lang": "en"}}]
 
 
+@pytest.mark.parametrize("bad", [None, [], [None, 1]])
+@pytest.mark.parametrize("as_objects", [False, True])
+def test_one_bad_vector_of_a_column_is_one_bad_row(
+    bad: object, as_objects: bool, tmp_path: Path
+) -> None:
+    columns: dict[str, list[Any]] = {"id": ["a", "b", "c"], "embedding": [[1, 2], bad, [3, 4]]}
+    table: object = columns
+    if as_objects:  # as pandas writes it
+        table = {name: dict(zip("012", values, strict=True)) for name, values in columns.items()}
+    rows = read(tmp_path, json.dumps(table))
+    assert (rows.vectors.tolist(), rows.ids) == ([[1, 2], [3, 4]], ["a", "c"])
+    assert len(rows.faults) == 1
+    assert rows.faults[0].startswith("row 1 has ")
+
+
+@pytest.mark.parametrize("name", ["ids", "timestamp", "documents", "model_name"])
+def test_lists_of_another_length_than_the_vectors_are_an_error(name: str, tmp_path: Path) -> None:
+    rows = read(tmp_path, json.dumps({name: ["a", "b", "c"], "embeddings": [[1], [2]]}))
+    assert rows.faults == [f"row 0 has 3 values of {name!r} for 2 vectors"]
+
+
+def test_vectors_of_one_object_are_of_the_model_that_it_names(tmp_path: Path) -> None:
+    table = {"model_name": "m", "embeddings": [[1], [2]]}
+    assert read(tmp_path, json.dumps(table)).models == ["m", "m"]
+
+
 @pytest.mark.parametrize("name", ["user", "metadata.user"])
 def test_a_dropped_field_is_left_out_of_objects_in_lists(name: str, tmp_path: Path) -> None:
     one, many = {"email": "x", "lang": "en"}, [{"email": "y", "lang": "de"}]
