@@ -9,6 +9,7 @@ has the settings, too.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -22,9 +23,12 @@ from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
+from psycopg.types.json import JsonbBinaryLoader, JsonbLoader
 from psycopg_pool import PoolTimeout
 
 from ingest.runtime.errors import SettingsError, StoreLost, StoreRefused, StoreUnavailable
+
+_log = logging.getLogger(__name__)
 
 ConnectionString = str | Callable[[], str]
 """A connection string of libpq, or a function that returns it.
@@ -269,9 +273,29 @@ class _UtcBinaryLoader(TimestamptzBinaryLoader):
         return super().load(data).astimezone(UTC)
 
 
+class _ShallowLoader(JsonbLoader):
+    """Return JSON, or None with a warning if it is nested too deep for Python.
+
+    Earlier releases stored such metadata. They fail no search that finds their vector.
+    """
+
+    def load(self, data: Buffer) -> Any:
+        try:
+            return super().load(data)
+        except RecursionError as error:
+            _log.warning("stored JSON is too deep to be read", extra={"error": str(error)})
+            return None
+
+
+class _ShallowBinaryLoader(_ShallowLoader, JsonbBinaryLoader):
+    """Return JSON, or None with a warning if it is nested too deep for Python."""
+
+
 _ADAPTERS = AdaptersMap(psycopg.adapters)
 _ADAPTERS.register_loader("timestamptz", _UtcLoader)
 _ADAPTERS.register_loader("timestamptz", _UtcBinaryLoader)
+_ADAPTERS.register_loader("jsonb", _ShallowLoader)
+_ADAPTERS.register_loader("jsonb", _ShallowBinaryLoader)
 
 NO_SCHEMA = "the store has no schema; run: embedding-drift migrate"
 

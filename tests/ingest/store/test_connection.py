@@ -84,6 +84,22 @@ def test_times_stay_utc_when_the_session_changes_its_time_zone(store: str) -> No
     assert (row[0], row[0].tzinfo) == (MOMENT, UTC)
 
 
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_metadata_nested_too_deep_to_be_read_are_none_and_fail_no_row(
+    binary: bool, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Earlier releases stored such metadata."""
+    deep = '{"a": ' * 2_000 + "1" + "}" * 2_000
+    with connect(store) as connection:
+        rows = connection.execute(
+            "select * from (values (%s::jsonb), (%s::jsonb)) as found",
+            [deep, '{"lang": "en"}'],
+            binary=binary,
+        ).fetchall()
+    assert rows == [(None,), ({"lang": "en"},)]
+    assert [each.getMessage() for each in caplog.records] == ["stored JSON is too deep to be read"]
+
+
 def test_the_environment_does_not_choose_the_encoding(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
