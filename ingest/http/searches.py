@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from functools import partial
 
 from starlette.responses import Response
@@ -75,4 +74,6 @@ class Searches:
                     found = await neighbours.window(
                         connection, name, vector, wanted.k, window, wanted.filter
                     )
-        return [Match(**asdict(match)) for match in found]
+        # Not with asdict: it copies metadata, and earlier releases stored some too deep for that.
+        names = Match.__struct_fields__
+        return [Match(**{name: getattr(match, name) for name in names}) for match in found]

@@ -217,6 +217,18 @@ def test_a_vector_is_found_by_the_integer_that_it_was_sent_with(client: TestClie
     assert match["id"] == "7"
 
 
+@pytest.mark.parametrize(("levels", "is_shown"), [(600, True), (2_000, False)])
+def test_a_search_is_answered_whatever_metadata_earlier_releases_stored(
+    levels: int, is_shown: bool, client: TestClient, connection: psycopg.Connection
+) -> None:
+    sent = {"model_name": "m", "embedding": VECTOR, "id": 7}
+    assert client.post("/embeddings", json=sent).is_success
+    deep = '{"a":' * levels + "1" + "}" * levels
+    connection.execute("update embedding set metadata = %s", [deep])
+    [match] = client.post("/search", json={"model_name": "m", "id": 7}).json()["matches"]
+    assert (match["metadata"] is not None) == is_shown
+
+
 def test_a_search_by_id_finds_the_newest_vector(client: TestClient) -> None:
     revise(client)
     found = client.post("/search", json={"model_name": "m", "id": "a", "k": 1}).json()
