@@ -82,6 +82,20 @@ def test_alerts_go_to_the_receiver_of_their_severity(
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
+def test_the_watchdog_is_sent_every_five_minutes(rendered: Path) -> None:
+    configuration = yaml.safe_load((rendered / "alertmanager.yml").read_text())
+    [route] = [r for r in configuration["route"]["routes"] if r["receiver"] == "watchdog"]
+    group, repeat = (_seconds(route[f"{name}_interval"]) for name in ("group", "repeat"))
+    # A message is repeated at the first multiple of one after the other.
+    assert -(-repeat // group) * group == 300
+    # At a multiple of it, milliseconds would decide whether this one counts or the next.
+    assert repeat % group != 0
+
+
+def _seconds(duration: str) -> int:
+    return sum(int(n) * {"m": 60, "s": 1}[unit] for n, unit in re.findall(r"(\d+)([ms])", duration))
+
+
 @pytest.fixture
 def show(
     rendered: Path, tmp_path: Path, tool: Callable[[str], str]
