@@ -531,6 +531,10 @@ def test_a_pool_of_one_connection_serves_others_during_a_fit(
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
 
 
+def killed(*_: object) -> None:
+    raise FitFailed("the process ended with SIGKILL")
+
+
 def test_a_fit_whose_process_died_is_tried_again_an_hour_later(
     pool: Pool,
     send: Send,
@@ -538,9 +542,6 @@ def test_a_fit_whose_process_died_is_tried_again_an_hour_later(
     connection: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def killed(*_: object) -> None:
-        raise FitFailed("the process ended with SIGKILL")
-
     clock = [0.0]
     send(vectors[:300])
     with fitting(pool, clock) as made:
@@ -564,9 +565,6 @@ def test_a_smaller_baseline_is_fitted_at_once_after_the_fit_of_another_has_died(
     connection: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def killed(*_: object) -> None:
-        raise FitFailed("the process ended with SIGKILL")
-
     send(vectors[:300])
     with fitting(pool, [0.0]) as made:
         with monkeypatch.context() as patch:
