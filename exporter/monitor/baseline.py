@@ -458,7 +458,8 @@ def _fitted_again(borrow: Borrow, model_name: str, stored: baselines.StoredBasel
         rows = reference(connection, model_name, stored.version)
     rows, _ = _sound(model_name, rows, f"baseline {stored.version}")
 
-    # What a person pinned need not be from the store. Who chose it did not choose the others.
+    # What a person pinned need not be from the store, and whether it was pinned by its arrival is
+    # not stored. Who chose a version did not choose the others.
     span = (stored.first_at, stored.last_at) if stored.automatic else None
     more = _others(borrow, model_name, span, len(rows))
     # Its quality is stored. To assess it once more takes less than a tenth of the fit.
